@@ -1,0 +1,1 @@
+"""Turn a model file into a proven artifact that Triton serves."""

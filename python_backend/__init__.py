@@ -1,0 +1,1 @@
+"""Files that run inside Triton; they are copied there, never imported."""
