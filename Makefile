@@ -1,0 +1,59 @@
+# `make` shows what there is. Each target installs what it needs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Any Python from 3.11 to 3.13; say PYTHON=... to choose one.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	2>/dev/null && { echo $$python; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+CODE := toolkit converters perf python_backend tests benchmarks
+
+.PHONY: help demo test check format bench clean
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/demo.done ## Train, convert, prove and deploy real models on the embedded Triton.
+	@$(BIN)/toolkit demo
+
+test: $(VENV)/all.done ## Run the tests against the real embedded Triton.
+	@$(BIN)/toolkit runtime install
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/all.done ## Check format, style, types and the direction of imports.
+	@$(BIN)/ruff format --check --quiet $(CODE)
+	@$(BIN)/ruff check --quiet $(CODE)
+	@$(BIN)/mypy
+	@for file in $$(git ls-files 'python_backend/*model.py'); do \
+		MYPYPATH=$$(dirname $$file) $(BIN)/mypy --no-error-summary $$file || exit 1; done
+	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+format: $(VENV)/all.done ## Format the code and mend what can be mended.
+	@$(BIN)/ruff format --quiet $(CODE)
+	@$(BIN)/ruff check --fix --quiet $(CODE)
+
+bench: $(VENV)/all.done ## Measure serving side by side with FastAPI (needs wrk: apt-get install wrk).
+	@$(BIN)/toolkit runtime install
+	@$(BIN)/python benchmarks/serving.py
+
+clean: ## Remove the virtual environment and what the demo made; keep your models.
+	@rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 to 3.13 found"; \
+		echo "  try: apt-get install python3 python3-venv, or make PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade 'pip>=25.1'
+
+$(VENV)/demo.done: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing into $(VENV) (once)"
+	@$(PIP) --editable '.[sklearn,xgboost,lightgbm]'
+	@touch $@
+
+$(VENV)/all.done: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing everything, torch too, into $(VENV) (once)"
+	@$(PIP) --editable '.[all]' --group dev
+	@touch $@ $(VENV)/demo.done
