@@ -296,9 +296,13 @@ class ServingConfig:
                 f" priority_levels {self.priority_levels}"
             )
             raise ConfigError(msg)
-        batches = self.max_batch_size > 0 and self.dynamic_batching
+        if self.priority_levels and not self.default_priority_level:
+            middle = (self.priority_levels + 1) // 2
+            object.__setattr__(self, "default_priority_level", middle)
+        if self.max_batch_size == 0:
+            object.__setattr__(self, "dynamic_batching", False)
         wanted = [name for name in _NEEDS_BATCHER if getattr(self, name)]
-        if wanted and not batches:
+        if wanted and not self.dynamic_batching:
             msg = f"{', '.join(wanted)} need dynamic_batching and a max_batch_size above 0"
             raise ConfigError(msg, hint="Triton's queue settings belong to its dynamic batcher")
 
@@ -355,12 +359,22 @@ class ParityReport:
 
 
 @dataclass(frozen=True, slots=True)
+class WarmupInput:
+    """One row of an input: its dims without the batch axis, and its raw binary form.
+
+    Strings are a four-byte little-endian length and UTF-8 bytes, one after another.
+    """
+
+    dims: tuple[int, ...]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """A proven model, ready to be written into a repository.
 
     ``files`` maps names inside the version folder to files on disk; ``warmup`` maps
-    input names to one row in Triton's raw binary form; ``parameters`` are backend
-    parameters the model itself needs; ``refused`` says why earlier roads were left.
+    input names to one row; ``refused`` says why earlier roads were left.
     """
 
     spec: ModelSpec
@@ -368,7 +382,7 @@ class Artifact:
     framework: str
     files: Mapping[str, Path]
     parity: ParityReport
-    warmup: Mapping[str, bytes] = field(default_factory=dict)
+    warmup: Mapping[str, WarmupInput] = field(default_factory=dict)
     refused: tuple[str, ...] = ()
 
 
@@ -379,8 +393,6 @@ class RepositoryEntry:
     name: str
     path: Path
     versions: tuple[int, ...]
-    spec: ModelSpec
-    serving: ServingConfig
 
     @property
     def latest(self) -> Path:

@@ -1,0 +1,15 @@
+"""The embedded Triton: a real tritonserver that pip can fetch, kept apart in a cache."""
+
+from toolkit.runtime.install import Runtime, install, installed, remove, require
+from toolkit.runtime.machine import Problem, check_machine, check_runtime
+
+__all__ = [
+    "Problem",
+    "Runtime",
+    "check_machine",
+    "check_runtime",
+    "install",
+    "installed",
+    "remove",
+    "require",
+]
