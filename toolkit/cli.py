@@ -1,0 +1,337 @@
+"""The command line: each command is one walk along the line from model to answer."""
+
+import json
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from toolkit import __version__, screen
+from toolkit.errors import SampleError, ToolkitError
+from toolkit.options import read_options_file, serving_config, serving_flags
+from toolkit.spec import Road
+
+_DEFAULT_REPOSITORY = Path("model_repository")
+
+
+def main() -> None:
+    """Run the command line; exit 1 for our errors, 2 for usage, 130 for Ctrl-C."""
+    debug = "--debug" in sys.argv
+    try:
+        sys.exit(toolkit.main(standalone_mode=False))
+    except ToolkitError as error:
+        if debug:
+            traceback.print_exc()
+        screen.error(error)
+        sys.exit(1)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(1)
+    except (click.Abort, KeyboardInterrupt):
+        screen.note("interrupted; nothing was left half-written")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        screen.unexpected(error)
+        sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="toolkit")
+@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+def toolkit(*, debug: bool) -> None:
+    """Carry a trained model the whole way to a fast, proven Triton deployment."""
+
+
+def _repository(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--repository",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=_DEFAULT_REPOSITORY,
+        envvar="TOOLKIT_REPOSITORY",
+        show_default=True,
+        help="The model repository.",
+    )(command)
+
+
+@toolkit.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--name", help="Name of the model on Triton. [default: the file's name]")
+@click.option("--sample", help="Rows the model takes: .npy .npz .csv .parquet .jsonl .json")
+@click.option("--drop", multiple=True, metavar="COLUMN", help="Leave this sample column out.")
+@click.option("--trusted", is_flag=True, help="Load the file even if that runs code in it.")
+@click.option("--road", type=click.Choice(Road), help="Take this road and no other.")
+@click.option("--framework", help="What made the file, when it is not plain from it.")
+@click.option("--release", default="25.11", show_default=True, help="Container to stay legal for.")
+@click.option("--atol", default=1e-4, show_default=True, help="Absolute tolerance of the proof.")
+@click.option("--rtol", default=1e-4, show_default=True, help="Relative tolerance of the proof.")
+@click.option(
+    "--options",
+    type=click.Path(path_type=Path),
+    is_eager=True,
+    callback=read_options_file,
+    help="A YAML file of these flags, written max_batch_size: 64.",
+)
+@_repository
+@serving_flags
+def convert(path: Path, repository: Path, **flags: Any) -> None:
+    """Turn a model file into a proven entry of the model repository."""
+    from converters import ConversionOptions
+    from converters import convert as convert_model
+    from toolkit.repository import write
+
+    options = ConversionOptions(
+        name=flags["name"] or path.name.split(".")[0],
+        sample=_read_sample(flags["sample"], flags["drop"]),
+        road=flags["road"],
+        trusted=flags["trusted"],
+        framework=flags["framework"],
+        release=flags["release"],
+        intra_op_thread_count=flags["intra_op_thread_count"],
+        atol=flags["atol"],
+        rtol=flags["rtol"],
+    )
+    with tempfile.TemporaryDirectory() as workdir:
+        artifact = convert_model(path, options, Path(workdir))
+        written = write(repository, artifact, serving_config(flags, artifact))
+    screen.converted(artifact, written)
+
+
+def _read_sample(source: str | None, drop: tuple[str, ...]) -> Any:
+    from toolkit.samples import read_rows
+
+    if source is None:
+        return None
+    rows = read_rows(source)
+    if drop:
+        names = list(rows) if isinstance(rows, dict) else []
+        missing = [name for name in drop if name not in names]
+        if missing:
+            raise SampleError(
+                f"{source} has no column {missing[0]!r}",
+                hint=f"its columns: {', '.join(names) or 'none have names'}",
+            )
+        return {name: rows[name] for name in names if name not in drop}
+    return rows
+
+
+@toolkit.command()
+@click.argument("names", nargs=-1)
+@click.option("--target", type=click.Choice(["embedded", "compose"]), default="embedded")
+@click.option("--http-port", default=8000, show_default=True)
+@click.option("--grpc-port", default=8001, show_default=True)
+@click.option("--metrics-port", default=8002, show_default=True)
+@click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--log-verbose", default=0, help="Triton's own level of detail in the log.")
+@_repository
+def deploy(names: tuple[str, ...], target: str, repository: Path, **flags: Any) -> None:
+    """Serve models: all of the repository, or those NAMED; start the server if needed."""
+    from toolkit.deploy import compose, embedded
+    from toolkit.deploy.models import choose
+
+    chosen = choose(repository, names)
+    options = embedded.ServerOptions(**flags)
+    with screen.progress(f"starting Triton, loading {len(chosen)} model(s)") as on_done:
+        if target == "compose":
+            url, results = compose.deploy(repository, chosen, options, on_done)
+        else:
+            server, results = embedded.deploy(repository, chosen, options, on_done)
+            url = server.http_url
+    screen.deployed(results, url)
+    if any(result.error for result in results):
+        sys.exit(1)
+
+
+@toolkit.command()
+@click.argument("names", nargs=-1, required=True)
+@_repository
+def unload(names: tuple[str, ...], repository: Path) -> None:
+    """Stop serving the NAMED models; the server goes on."""
+    from toolkit.deploy import embedded
+
+    with embedded.client(embedded.require_running(repository)) as client:
+        for name in names:
+            client.unload(name)
+            screen.note(f"{name} is unloaded")
+
+
+@toolkit.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_repository
+def status(*, as_json: bool, repository: Path) -> None:
+    """Show the server and every model it serves."""
+    from toolkit.deploy import embedded
+    from toolkit.deploy.models import served
+
+    server = embedded.require_running(repository)
+    with embedded.client(server) as client:
+        screen.status(server, served(client), as_json=as_json)
+
+
+@toolkit.command()
+@click.argument("model")
+@click.option("--input", "rows", required=True, help="Rows as JSON, a file, or - for stdin.")
+@click.option("--url", help="Server to ask. [default: the one of the repository]")
+@click.option("--protocol", type=click.Choice(["http", "grpc"]), default="http")
+@click.option("--version", "model_version", help="Version to ask. [default: the newest]")
+@click.option("--timeout", default=30.0, show_default=True, help="Seconds for the whole call.")
+@_repository
+def predict(model: str, rows: str, repository: Path, **flags: Any) -> None:
+    """Ask a served MODEL and print its answer as JSON."""
+    from toolkit.client import Client
+    from toolkit.samples import parse_rows, read_rows
+
+    if rows == "-":
+        data = parse_rows(sys.stdin.read())
+    else:
+        data = parse_rows(rows) if rows.lstrip().startswith(("[", "{")) else read_rows(rows)
+    url = flags["url"] or _url(repository, flags["protocol"])
+    with Client(url, timeout=flags["timeout"]) as client:
+        answer = client.predict(model, data, version=flags["model_version"])
+    click.echo(json.dumps({name: values.tolist() for name, values in answer.items()}))
+
+
+def _url(repository: Path, protocol: str) -> str:
+    from toolkit.deploy import embedded
+
+    server = embedded.running(repository)
+    if server is None:
+        return "grpc://localhost:8001" if protocol == "grpc" else "http://localhost:8000"
+    return server.grpc_url if protocol == "grpc" else server.http_url
+
+
+@toolkit.command()
+@click.argument("names", nargs=-1)
+@click.option("--url", "urls", multiple=True, help="Server(s) to ask. [default: HTTP and gRPC]")
+@click.option("--atol", default=0.0, show_default=True, help="Let this much difference pass.")
+@click.option("--rounds", default=3, show_default=True, help="How often all rows go at once.")
+@_repository
+def verify(
+    names: tuple[str, ...], urls: tuple[str, ...], atol: float, rounds: int, repository: Path
+) -> None:
+    """Replay the proof rows of models through the server and compare the answers."""
+    from toolkit.deploy.models import choose
+    from toolkit.verify import verify as replay
+
+    asked = urls or tuple(_url(repository, protocol) for protocol in ("http", "grpc"))
+    failed = False
+    for entry in choose(repository, names):
+        replays = replay(entry, asked, atol=atol, rounds=rounds)
+        screen.verified(entry.name, replays)
+        failed = failed or not all(one.passed for one in replays)
+    if failed:
+        sys.exit(1)
+
+
+@toolkit.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on as the server writes.")
+@click.option("-n", "--lines", default=50, show_default=True, help="How many lines to start with.")
+@_repository
+def logs(*, follow: bool, lines: int, repository: Path) -> None:
+    """Show the server's log."""
+    from toolkit.deploy import embedded, state
+
+    path = state.log_file(repository)
+    if not path.exists():
+        embedded.require_running(repository)
+    for line in embedded.log_tail(repository, lines):
+        click.echo(line)
+    if follow:
+        for text in _appended(path, lambda: embedded.running(repository) is not None):
+            click.echo(text, nl=False)
+
+
+def _appended(path: Path, is_alive: Callable[[], bool]) -> Iterator[str]:
+    """Yield what is written to ``path`` from now on, until its writer has ended."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        file.seek(0, 2)
+        alive = True
+        while alive:
+            alive = is_alive()
+            while text := file.read(1 << 16):
+                yield text
+            time.sleep(0.2)
+
+
+@toolkit.command()
+@click.option("--target", type=click.Choice(["embedded", "compose"]), default="embedded")
+@_repository
+def stop(target: str, repository: Path) -> None:
+    """Stop the server; requests in flight are finished first."""
+    from toolkit.deploy import compose, embedded
+
+    if target == "compose":
+        compose.stop(repository)
+        screen.note("the container is stopped")
+    elif embedded.stop(repository):
+        screen.note("the server is stopped")
+    else:
+        screen.note(f"no server was running for {repository}")
+
+
+@toolkit.group()
+def runtime() -> None:
+    """The embedded Triton itself: install, show, remove."""
+
+
+@runtime.command("install")
+@click.option(
+    "--from",
+    "wheels",
+    type=click.Path(path_type=Path),
+    help="A folder that holds the wheels, for a machine without a network.",
+)
+def runtime_install(wheels: Path | None) -> None:
+    """Fetch the embedded Triton into the cache folder."""
+    from toolkit import runtime as embedded_runtime
+
+    with screen.progress("fetching the embedded Triton"):
+        there = embedded_runtime.install(wheels)
+    screen.runtime(
+        there, (*embedded_runtime.check_machine(), *embedded_runtime.check_runtime(there))
+    )
+
+
+@runtime.command("show")
+def runtime_show() -> None:
+    """Say where the embedded Triton is and whether it can run here."""
+    from toolkit import runtime as embedded_runtime
+
+    there = embedded_runtime.require()
+    problems = (*embedded_runtime.check_machine(), *embedded_runtime.check_runtime(there))
+    screen.runtime(there, problems)
+    if problems:
+        sys.exit(1)
+
+
+@runtime.command("remove")
+def runtime_remove() -> None:
+    """Delete the embedded Triton from the cache folder."""
+    from toolkit import runtime as embedded_runtime
+
+    removed = embedded_runtime.remove()
+    screen.note("removed" if removed else "there was nothing to remove")
+
+
+@toolkit.command()
+@_repository
+def demo(repository: Path) -> None:
+    """Train, convert, prove, deploy and ask real models, and show what came out."""
+    from toolkit.demo import run
+
+    run(repository)

@@ -1,0 +1,1 @@
+"""Put a model repository into service: the embedded Triton, or the container."""

@@ -1,0 +1,197 @@
+"""What the commands show a person. Results go to stdout, all else to stderr."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolkit.errors import ToolkitError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from toolkit.deploy.models import Deployed, ServedModel
+    from toolkit.deploy.state import Server
+    from toolkit.repository import Written
+    from toolkit.runtime import Problem, Runtime
+    from toolkit.spec import Artifact
+    from toolkit.verify import Replay
+
+
+_ERROR = click.style("error:", fg="red", bold=True)
+_GOOD = click.style("✔", fg="green")
+_BAD = click.style("✘", fg="red")
+
+
+def error(problem: ToolkitError) -> None:
+    """Print one line that says what happened, and the next command below it."""
+    click.echo(f"{_ERROR} {problem.message}", err=True)
+    for line in (problem.hint or "").splitlines():
+        click.echo(f"  try: {line}", err=True)
+
+
+def unexpected(problem: Exception) -> None:
+    """Print a fault of this program, which nobody planned for."""
+    text = " ".join(str(problem).split())[:300]
+    click.echo(
+        f"{_ERROR} unexpected {type(problem).__name__}: {text}\n"
+        "  try: the same command with toolkit --debug in front, and report what it prints",
+        err=True,
+    )
+
+
+def note(text: str) -> None:
+    """Print a remark that is no result."""
+    click.echo(text, err=True)
+
+
+@contextmanager
+def progress(text: str) -> Iterator[Callable[[Any], None]]:
+    """Show that something goes on, with the seconds; count what the callback is told."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    done: list[Any] = []
+    if not console.is_terminal:
+        yield done.append
+        return
+    with console.status(text):
+        yield done.append
+
+
+def converted(artifact: "Artifact", written: "Written") -> None:
+    """Say which road the model took, what the proof found, and what comes next."""
+    report = artifact.parity
+    name, version = written.entry.name, written.entry.versions[-1]
+    for reason in artifact.refused:
+        click.echo(f"  passed over {reason}")
+    click.echo(
+        f"  road        {artifact.road} ({artifact.framework}, {artifact.spec.backend} backend)"
+    )
+    click.echo(
+        f"  proof       {report.rows} rows ({report.sample_rows} of the sample) against"
+        f" {report.reference}"
+    )
+    click.echo(
+        f"              worst difference {report.worst_absolute:.3g},"
+        f" label mismatches {report.label_mismatches}"
+    )
+    click.echo(f"  inputs      {_tensors(artifact.spec.inputs)}")
+    click.echo(f"  outputs     {_tensors(artifact.spec.outputs)}")
+    click.echo(f"{_GOOD} {name} version {version}: {written.change}")
+    note(f"  next: toolkit deploy {name}")
+
+
+def _tensors(tensors: Sequence[Any]) -> str:
+    return ", ".join(
+        f"{tensor.name} {tensor.dtype.value}{list(tensor.dims) if tensor.dims else ''}"
+        for tensor in tensors
+    )
+
+
+def deployed(results: "Sequence[Deployed]", url: str) -> None:
+    """Say for each model whether it answers, and where."""
+    for result in results:
+        if result.error is None:
+            rows = f", {result.rows} rows answered as proved" if result.rows else ""
+            click.echo(f"{_GOOD} {result.name} version {result.version}{rows}")
+    for result in results:
+        if result.error is not None:
+            error(result.error)
+    good = sum(result.error is None for result in results)
+    note(f"{good} of {len(results)} model(s) served at {url}")
+
+
+def status(server: "Server", models: "Sequence[ServedModel]", *, as_json: bool) -> None:
+    """Show the server and its models, as tables or as JSON."""
+    process = server.process()
+    memory = 0
+    if process is not None:
+        family = [process, *process.children(recursive=True)]
+        memory = sum(member.memory_info().rss for member in family)
+    if as_json:
+        shown = asdict(server)
+        del shown["token"]
+        shown.update(memory_bytes=memory, http=server.http_url, grpc=server.grpc_url)
+        click.echo(json.dumps({"server": shown, "models": [asdict(model) for model in models]}))
+        return
+    hours, seconds = divmod(int(time.time() - server.created), 3600)
+    click.echo(
+        f"Triton {server.triton_version}, pid {server.pid}, up {hours}:{seconds // 60:02}:"
+        f"{seconds % 60:02}, {memory >> 20} MiB with its models"
+    )
+    click.echo(f"  HTTP {server.http_url}   gRPC {server.grpc_url}   metrics {server.metrics_url}")
+    click.echo(f"  repository {server.repository}")
+    rows = table(
+        "model", "version", "state", "requests", "failed", "rows a batch", "queue µs", "compute µs"
+    )
+    for model in models:
+        rows.add_row(
+            model.name,
+            model.version,
+            model.state.lower() + (f": {model.reason}" if model.reason else ""),
+            f"{model.requests:,}",
+            f"{model.failures:,}",
+            f"{model.rows / model.executions:.1f}" if model.executions else "-",
+            f"{model.mean_queue_us:,.0f}",
+            f"{model.mean_compute_us:,.0f}",
+        )
+    show(rows)
+
+
+def verified(name: str, replays: "Sequence[Replay]") -> None:
+    """Show each way of asking, and the first row that differs if one does."""
+    rows = table("model", "wire", "asked", "rows", "different", "worst", "allowed")
+    for replay in replays:
+        rows.add_row(
+            name,
+            replay.wire,
+            replay.way,
+            f"{replay.rows:,}",
+            f"{replay.different:,}",
+            f"{replay.worst:.3g}",
+            "bit for bit" if replay.allowed == 0 else f"{replay.allowed:.3g}",
+        )
+    show(rows)
+    for replay in replays:
+        if not replay.passed:
+            click.echo(f"{_BAD} {name}, {replay.wire}, {replay.way}: {replay.first}")
+    if all(replay.passed for replay in replays):
+        click.echo(f"{_GOOD} {name}: every answer is the offline one")
+
+
+def runtime(there: "Runtime", problems: "Sequence[Problem]") -> None:
+    """Say where the embedded Triton is and what keeps it from running."""
+    click.echo(f"tritonserver  {there.server}")
+    click.echo(f"perf_analyzer {there.perf_analyzer}")
+    for problem in problems:
+        click.echo(f"{_BAD} {problem.what}\n  try: {problem.mend}")
+    if not problems:
+        click.echo(f"{_GOOD} it can run on this machine")
+
+
+def table(*headers: str) -> "Table":
+    """Return an empty table with these headers."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    empty = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for header in headers:
+        # Words read from the left, numbers from the right.
+        words = header in {"model", "version", "state", "wire", "asked", "framework", "road"}
+        empty.add_column(header, justify="left" if words else "right", overflow="fold")
+    return empty
+
+
+def show(filled: "Table") -> None:
+    """Print a table, in full width where the output is no terminal."""
+    from rich.console import Console
+
+    # A pipe has no width; a cut table would lose what the reader came for.
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width).print(filled)
