@@ -49,20 +49,26 @@ def read_rows(version: Path) -> ProofRows | None:
     inputs = _with_prefix(arrays, "input:")
     expected = _with_prefix(arrays, "expected:")
     if not inputs or not expected or len({len(array) for array in arrays.values()}) != 1:
-        raise RepositoryError(f"{path} is damaged: rows are missing", hint="convert again")
+        raise RepositoryError(
+            f"{path} is damaged: rows are missing", hint="convert the model again"
+        )
     return ProofRows(inputs, expected)
 
 
-def read_report(version: Path) -> Mapping[str, Any]:
-    """Return the parity report in a version folder; empty when there is none."""
+def batch_spread(version: Path) -> float:
+    """Return how far an answer inside a batch was seen to be from the answer alone.
+
+    0.0 says bit for bit the same, and is the answer for a version without a report.
+    """
     path = version / REPORT_FILE
     if not path.is_file():
-        return {}
+        return 0.0
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RepositoryError(f"{path} is damaged: {error}", hint="convert again") from error
-    return report if isinstance(report, dict) else {}
+        return float(json.loads(path.read_text(encoding="utf-8"))["report"]["batch_spread"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RepositoryError(
+            f"{path} is damaged: {error}", hint="convert the model again"
+        ) from error
 
 
 def _as_sent(array: NDArray[Any]) -> NDArray[Any]:

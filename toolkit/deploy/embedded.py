@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
@@ -31,6 +32,7 @@ from toolkit.errors import (
 from toolkit.runtime import Runtime, check_machine, check_runtime, require
 from toolkit.runtime.install import TRITON_VERSION
 from toolkit.runtime.machine import environment
+from toolkit.runtime.numpy2 import stub_for_numpy
 from toolkit.spec import RepositoryEntry
 
 _RESTRICTED = "model-repository,shared-memory"
@@ -174,7 +176,9 @@ def _lay_out(folder: Path, runtime: Runtime) -> None:
         backends = folder / "backends"
         shutil.rmtree(backends, ignore_errors=True)
         shutil.copytree(runtime.python_backend, backends / "python")
-        shutil.copy2(runtime.stub, backends / "python")
+        stub = backends / "python" / runtime.stub.name
+        stub.write_bytes(stub_for_numpy(runtime.stub.read_bytes(), version("numpy")))
+        stub.chmod(0o755)
         with resources.as_file(resources.files("python_backend") / "backends") as ours:
             for source in sorted(ours.iterdir()):
                 if source.is_dir() and not source.name.startswith("_"):
