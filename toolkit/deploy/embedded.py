@@ -3,11 +3,11 @@
 import os
 import secrets
 import shutil
-import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from importlib.metadata import version
@@ -37,6 +37,7 @@ from toolkit.spec import RepositoryEntry
 
 _RESTRICTED = "model-repository,shared-memory"
 _SHM = Path("/dev/shm")  # noqa: S108 - the stubs of Triton's Python backend share memory there
+_EXIT_SECONDS = 3.0  # for a server without models, which has nothing left to do
 
 # A started server outlives the command that started it; holding its handle keeps Python
 # from warning that a child was forgotten.
@@ -99,7 +100,7 @@ def deploy(
     loads.
     """
     server = start(repository, options)
-    with client(server) as control:
+    with _stubs_end_with(server, repository), client(server) as control:
         results = models.load(control, chosen, on_done)
     if any(isinstance(result.error, ConnectionFailedError) for result in results):
         check_alive(repository, server)
@@ -132,20 +133,39 @@ def start(repository: Path, options: ServerOptions) -> Server:
 def stop(repository: Path, *, timeout: float = 60.0) -> bool:
     """Stop the server of ``repository``; return whether one ran.
 
-    Requests in flight are finished first; after ``timeout`` seconds it is killed.
+    Requests in flight are finished first, for at most ``timeout`` seconds.
     """
     server = state.read(repository)
     process = server.process() if server else None
-    if process is not None:
+    if server is not None and process is not None:
+        _drain(server, timeout)
         with suppress(psutil.NoSuchProcess):
             process.terminate()
             try:
-                process.wait(timeout)
+                process.wait(_EXIT_SECONDS)
             except psutil.TimeoutExpired:
                 process.kill()
                 process.wait(10)
     _clear(repository)
     return process is not None
+
+
+def _drain(server: Server, timeout: float) -> None:
+    """Unload every model and wait until the last request is answered.
+
+    Left to itself, the server would wait its whole exit time-out for an idle connection
+    that some HTTP client keeps alive (seen in 2.51.0).
+    """
+    deadline = time.monotonic() + timeout
+    with suppress(RequestError), client(server, timeout=5.0) as control:
+        for model in control.repository_index():
+            if model.state:
+                control.unload(model.name)
+        while time.monotonic() < deadline:
+            states = {model.state for model in control.repository_index()}
+            if not states & {"READY", "LOADING", "UNLOADING"}:
+                return
+            time.sleep(0.05)
 
 
 def log_tail(repository: Path, lines: int) -> list[str]:
@@ -250,7 +270,32 @@ def _arguments(
         # Without these two, NVML and DCGM complain on a machine without a GPU.
         "--allow-gpu-metrics=false",
         "--exit-on-error=false",
+        # One broken model must not make the whole server look unready.
+        "--strict-readiness=false",
     ]
+
+
+@contextmanager
+def _stubs_end_with(server: Server, repository: Path) -> Iterator[None]:
+    """End the stubs as soon as the server has ended.
+
+    They inherit its connections, so while one of them lives a caller of a dead server
+    hears nothing and waits for its whole time-out (seen in 2.51.0).
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            if server.process() is None:
+                _end_stubs(repository)
+
+    watcher = threading.Thread(target=watch, name="server-watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 def _wait_until_live(repository: Path, server: Server, timeout: float) -> None:
@@ -284,14 +329,18 @@ def _shm_prefix(repository: Path) -> str:
 
 def _clear(repository: Path) -> None:
     """End leftover stubs, remove leftover shared memory, forget the record."""
-    for process in _stubs(repository):
-        with suppress(psutil.Error):
-            process.send_signal(signal.SIGKILL)
-            process.wait(5)
+    _end_stubs(repository)
     for region in _SHM.glob(f"{_shm_prefix(repository)}*"):
         with suppress(OSError):
             region.unlink()
     state.forget(repository)
+
+
+def _end_stubs(repository: Path) -> None:
+    for process in _stubs(repository):
+        with suppress(psutil.Error):
+            process.kill()
+            process.wait(5)
 
 
 def _stubs(repository: Path) -> Iterator[psutil.Process]:
