@@ -1,0 +1,210 @@
+"""Prove a converted model, and write the proof beside it: ``parity.json``, ``proof.npz``.
+
+Both are the same bytes for the same conversion, so that converting again changes nothing.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import zipfile
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from converters import offline, parity
+from converters.onnx_graph import first_line
+from converters.options import ConversionOptions
+from converters.rows import Array, sent
+from converters.table import Converted, Question
+from toolkit.errors import ParityError, ToolkitError
+from toolkit.spec import MODEL_FILES, DType, ModelSpec, ParityReport, Road, WarmupInput
+
+_MOST_KEPT_ROWS = 256
+_MOST_KEPT_BYTES = 16_000_000
+_ROADS = {"onnxruntime": Road.ONNX, "pytorch": Road.TORCHSCRIPT, "python": Road.PYTHON}
+_LIBRARIES = {
+    "sklearn": ("scikit-learn", "skl2onnx"),
+    "xgboost": ("xgboost", "onnxmltools"),
+    "lightgbm": ("lightgbm", "onnxmltools"),
+    "torch": ("torch", "onnxscript"),
+    "torchscript": ("torch",),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Proof:
+    """The report, the rows as they are sent and the artifact's answers to each alone."""
+
+    question: Question
+    converted: Converted
+    report: ParityReport
+    inputs: Mapping[str, Array]
+    expected: Mapping[str, Array]
+
+
+def prove(question: Question, converted: Converted, options: ConversionOptions) -> Proof:
+    """Run the converted model on the rows and compare.
+
+    Raises:
+        ParityError: it answers differently, or not at all; the worst row is in the message.
+    """
+    spec, rows = converted.spec, question.rows
+    inputs = sent(rows, spec.inputs)
+    kept = _rows_to_keep(inputs, rows.count)
+    try:
+        folder = next(iter(converted.files.values())).parent
+        run = offline.open_runner(spec, folder, threads(question, options))
+        together = run(inputs) if spec.batched else offline.run_rows(spec, run, inputs, rows.count)
+        alone = offline.run_rows(spec, run, inputs, kept)
+    except ToolkitError:
+        raise
+    except Exception as error:  # Whatever the runtime raises on rows the original takes.
+        msg = f"the converted model fails on rows the original answers: {first_line(error)}"
+        raise ParityError(msg) from error
+    found = parity.compare(question.answer, together, rows, atol=options.atol, rtol=options.rtol)
+    batch = {name: value[:kept] for name, value in together.items()}
+    report = _report(question, found, parity.spread(alone, batch), options)
+    if not report.passed:
+        raise ParityError(_failure(found, report), hint=_hint(question))
+    first = {name: array[:kept] for name, array in inputs.items()}
+    return Proof(question, converted, report, first, alone)
+
+
+def threads(question: Question, options: ConversionOptions) -> int | None:
+    """Return the threads of the offline session: 1 for tabular models unless told."""
+    if options.intra_op_thread_count is None and question.source.framework in {
+        "sklearn",
+        "xgboost",
+        "lightgbm",
+        "predictor",
+    }:
+        return 1
+    return options.intra_op_thread_count
+
+
+def _rows_to_keep(inputs: Mapping[str, Array], count: int) -> int:
+    a_row = sum(max(int(np.asarray(array[0]).nbytes), 1) for array in inputs.values())
+    return max(1, min(count, _MOST_KEPT_ROWS, _MOST_KEPT_BYTES // a_row))
+
+
+def _report(
+    question: Question, found: parity.Comparison, spread: float, options: ConversionOptions
+) -> ParityReport:
+    versions = _versions(question.source.framework)
+    library = _LIBRARIES.get(question.source.framework, ("onnxruntime",))[0]
+    if question.source.framework == "predictor":
+        library = "numpy"
+    reference = f"{question.source.class_name} ({library} {versions[library]})"
+    if question.source.framework == "onnx":
+        reference = f"ONNX file (onnxruntime {versions['onnxruntime']})"
+    return ParityReport(
+        reference=reference,
+        rows=question.rows.count,
+        sample_rows=question.rows.sample_rows,
+        worst_absolute=found.worst_absolute,
+        worst_relative=found.worst_relative,
+        label_mismatches=found.label_mismatches,
+        batch_spread=spread,
+        atol=options.atol,
+        rtol=options.rtol,
+        passed=found.passed,
+        worst_row=found.worst_row,
+        versions=versions,
+    )
+
+
+def _versions(framework: str) -> dict[str, str]:
+    names = (*_LIBRARIES.get(framework, ()), "numpy", "onnx", "onnxruntime")
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # A road that was not taken needs no library.
+    return versions
+
+
+def _failure(found: parity.Comparison, report: ParityReport) -> str:
+    what = (
+        f"{report.label_mismatches} of {report.rows} labels differ"
+        if report.label_mismatches
+        else f"{found.rows_over} of {report.rows} rows differ by up to {report.worst_absolute:.3g}"
+    )
+    return f"the converted model {what}; worst row: {json.dumps(report.worst_row)}"
+
+
+def _hint(question: Question) -> str | None:
+    return "--road python serves the original itself" if question.source.pickled else None
+
+
+def write(
+    proof: Proof, options: ConversionOptions, refused: tuple[str, ...], workdir: Path
+) -> dict[str, Path]:
+    """Write ``parity.json`` and ``proof.npz`` into ``workdir``; return name to path."""
+    question, spec = proof.question, proof.converted.spec
+    document = {
+        "framework": question.source.framework,
+        "road": _ROADS[spec.backend].value,
+        "refused": list(refused),
+        "release": question.release.name,
+        "release_onnxruntime": question.release.onnxruntime,
+        "source_sha256": _digest(question.source.path),
+        "model_sha256": _digest(proof.converted.files[MODEL_FILES[spec.backend]]),
+        "intra_op_thread_count": threads(question, options),
+        "seed": options.seed,
+        "report": _finite(dataclasses.asdict(proof.report)),
+    }
+    report = workdir / "parity.json"
+    report.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    rows = workdir / "proof.npz"
+    arrays = {f"input:{name}": array for name, array in proof.inputs.items()}
+    arrays |= {f"expected:{name}": array for name, array in proof.expected.items()}
+    _write_arrays(rows, arrays)
+    return {report.name: report, rows.name: rows}
+
+
+def _finite(report: dict[str, object]) -> dict[str, object]:
+    """Spell out infinities, which JSON cannot hold."""
+    return {
+        key: str(value) if isinstance(value, float) and not np.isfinite(value) else value
+        for key, value in report.items()
+    }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write an ``.npz`` that is the same bytes every time: ``np.savez`` adds the time."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy")
+            member.compress_type = zipfile.ZIP_DEFLATED
+            texts = array.astype("U") if array.dtype == object else array
+            with archive.open(member, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(texts), allow_pickle=False)
+
+
+def warmup(spec: ModelSpec, inputs: Mapping[str, Array]) -> dict[str, WarmupInput]:
+    """Return the first row of each input in Triton's raw binary form."""
+    return {
+        tensor.name: WarmupInput(
+            tuple(inputs[tensor.name].shape[1:]),
+            _raw(inputs[tensor.name][0], tensor.dtype),
+        )
+        for tensor in spec.inputs
+    }
+
+
+def _raw(row: Array, dtype: DType) -> bytes:
+    if dtype is not DType.BYTES:
+        return np.ascontiguousarray(row).tobytes()
+    texts = [str(text).encode("utf-8") for text in np.asarray(row).ravel().tolist()]
+    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)

@@ -1,0 +1,43 @@
+"""Small torch modules; in a module of their own so that a pickle finds them."""
+
+import torch
+
+
+class Perceptron(torch.nn.Module):  # type: ignore[misc]
+    """Two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.layers(features)
+
+
+class Memory(torch.nn.Module):  # type: ignore[misc]
+    """An LSTM whose last state is the answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.lstm = torch.nn.LSTM(4, 5, batch_first=True)
+
+    def forward(self, steps: torch.Tensor) -> torch.Tensor:
+        return self.lstm(steps)[0][:, -1]
+
+
+class Pair(torch.nn.Module):  # type: ignore[misc]
+    """Two inputs, two outputs."""
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return left + right, left * right
+
+
+class Lookup(torch.nn.Module):  # type: ignore[misc]
+    """Python numbers inside, which no exporter can follow."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([[max(row)] for row in features.tolist()])
