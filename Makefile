@@ -29,7 +29,7 @@ check: $(VENV)/all.done ## Check format, style, types and the direction of impor
 	@$(BIN)/mypy
 	@for file in $$(git ls-files 'python_backend/*model.py'); do \
 		MYPYPATH=$$(dirname $$file) $(BIN)/mypy --no-error-summary $$file || exit 1; done
-	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/all.done ## Format the code and mend what can be mended.
 	@$(BIN)/ruff format --quiet $(CODE)
