@@ -222,6 +222,7 @@ def _classified(model: Any, path: Path, *, pickled: bool) -> LoadedModel:
         raise _weights_only(path, model) if "torch" in roots or not pickled else _no_predict(model)
     if not callable(getattr(model, "predict", None)):
         raise _no_predict(model)
+    _check_fitted(model)
     if "xgboost" in roots:
         bare = type(model).__name__ == "Booster"
         model = _xgboost_estimator(model) if bare else model
@@ -230,6 +231,20 @@ def _classified(model: Any, path: Path, *, pickled: bool) -> LoadedModel:
         if framework in roots:
             return LoadedModel(framework, model, path, pickled=pickled)
     return LoadedModel("predictor", model, path, pickled=pickled)
+
+
+def _check_fitted(model: Any) -> None:
+    # Of other people's classes nobody knows what they keep when they are fitted.
+    if not type(model).__module__.startswith("sklearn."):
+        return
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    try:
+        check_is_fitted(model)
+    except NotFittedError as error:
+        msg = f"the file holds a {type(model).__name__} that is not fitted yet"
+        raise UnsupportedModelError(msg, hint="call its fit, then save it again") from error
 
 
 def _no_predict(model: object) -> UnsupportedModelError:

@@ -128,11 +128,12 @@ def _versions(framework: str) -> dict[str, str]:
 
 def _failure(found: parity.Comparison, report: ParityReport) -> str:
     what = (
-        f"{report.label_mismatches} of {report.rows} labels differ"
+        f"gives another label for {report.label_mismatches} of {report.rows} rows"
         if report.label_mismatches
-        else f"{found.rows_over} of {report.rows} rows differ by up to {report.worst_absolute:.3g}"
+        else f"differs on {found.rows_over} of {report.rows} rows, by up to {report.worst_absolute:.3g}"
     )
-    return f"the converted model {what}; worst row: {json.dumps(report.worst_row)}"
+    row = json.dumps(report.worst_row, ensure_ascii=False)
+    return f"the converted model {what}; worst row: {row}"
 
 
 def _hint(question: Question) -> str | None:

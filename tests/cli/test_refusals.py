@@ -229,7 +229,8 @@ def test_ctrl_c_at_any_time_of_a_conversion_leaves_a_whole_repository(
     except subprocess.TimeoutExpired:
         program.send_signal(signal.SIGINT)
     _, err = program.communicate(timeout=60)
-    assert program.returncode in {0, 130}, err
+    # Once Python itself shuts down, all is written, and it dies of the signal.
+    assert program.returncode in {0, 130, -signal.SIGINT}, err
     assert "Traceback" not in err
     written = sorted(path.name for path in repo.glob("iris/*")) if repo.exists() else []
     assert written in ([], ["1", "config.pbtxt", "warmup"])

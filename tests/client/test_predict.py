@@ -37,7 +37,7 @@ def test_rows_of_any_form_give_the_same_answer(client: Client, rows: object) -> 
 
     np.testing.assert_array_equal(answer["y"], ROWS * 2)
     assert answer["y"].dtype == np.float32
-    assert answer["rows"].shape == (3, 1)
+    assert answer["rows"].shape == (3,)
     assert answer["rows"].dtype == np.int64
 
 

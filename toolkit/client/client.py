@@ -79,6 +79,17 @@ class _Signature:
         inputs = self.config.get("input", ())
         return frozenset(spec["name"] for spec in inputs if spec.get("optional"))
 
+    @property
+    def scalars(self) -> frozenset[str]:
+        """The outputs with one value a row, such as a label.
+
+        Triton has no empty ``dims``: they are declared as ``[1]`` with an empty reshape.
+        """
+        outputs = self.config.get("output", ()) if self.max_batch_size else ()
+        return frozenset(
+            spec["name"] for spec in outputs if spec.get("reshape", {"shape": [1]})["shape"] == []
+        )
+
 
 class Client:
     """A running Triton, by URL: ``http://``, ``https://``, ``grpc://`` or ``grpcs://``.
@@ -135,7 +146,8 @@ class Client:
         """Return the model's answers to ``rows``, in their order.
 
         ``rows`` is a numpy array, nested lists, a DataFrame, or a dict of columns or
-        tensors; a single row may come without the batch axis. More rows than the model's
+        tensors; a single row may come without the batch axis. An answer has rows first; an
+        output declared as one value a row (a label) has no other axis. More rows than the model's
         ``max_batch_size`` go in several requests, one after the other. ``outputs`` names
         the wanted ones (all if left out); ``priority`` 1 is the highest.
 
@@ -173,7 +185,11 @@ class Client:
         except InvalidInputError as error:
             raise self._placed(error, call) from error.__cause__
         answers = [self._ask(part, deadline) for part in parts]
-        return Prediction(call.model, answers[0].version, answers[0].request_id, _joined(answers))
+        outputs = {
+            name: array.reshape(-1) if name in signature.scalars else array
+            for name, array in _joined(answers).items()
+        }
+        return Prediction(call.model, answers[0].version, answers[0].request_id, outputs)
 
     def metadata(
         self, model: str, version: int | str | None = None, *, timeout: float | None = None
