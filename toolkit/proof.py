@@ -40,9 +40,9 @@ def read_rows(version: Path) -> ProofRows | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: _as_sent(file[name]) for name in file.files}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = {name: _as_sent(stored[name]) for name in stored.files}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise RepositoryError(
             f"{path} is damaged: {error}", hint="convert the model again"
         ) from error

@@ -30,9 +30,9 @@ from toolkit.errors import (
     ServerNotRunningError,
 )
 from toolkit.runtime import Runtime, check_machine, check_runtime, require
-from toolkit.runtime.install import TRITON_VERSION
 from toolkit.runtime.machine import environment
 from toolkit.runtime.numpy2 import stub_for_numpy
+from toolkit.runtime.wheels import TRITON_VERSION
 from toolkit.spec import RepositoryEntry
 
 _RESTRICTED = "model-repository,shared-memory"
@@ -334,6 +334,7 @@ def _clear(repository: Path) -> None:
         with suppress(OSError):
             region.unlink()
     state.forget(repository)
+    _CHILDREN[:] = [child for child in _CHILDREN if child.poll() is None]
 
 
 def _end_stubs(repository: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.runtime.install import Runtime
+from toolkit.runtime.wheels import Runtime
 
 _GLIBC = (2, 35)
 _PYTHONS = ((3, 11), (3, 13))
