@@ -5,7 +5,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -249,22 +249,13 @@ def logs(*, follow: bool, lines: int, repository: Path) -> None:
     path = state.log_file(repository)
     if not path.exists():
         embedded.require_running(repository)
-    for line in embedded.log_tail(repository, lines):
-        click.echo(line)
-    if follow:
-        for text in _appended(path, lambda: embedded.running(repository) is not None):
-            click.echo(text, nl=False)
-
-
-def _appended(path: Path, is_alive: Callable[[], bool]) -> Iterator[str]:
-    """Yield what is written to ``path`` from now on, until its writer has ended."""
     with path.open(encoding="utf-8", errors="replace") as file:
-        file.seek(0, 2)
-        alive = True
-        while alive:
-            alive = is_alive()
+        for line in file.read().splitlines()[-lines:]:
+            click.echo(line)
+        while follow:
+            follow = embedded.running(repository) is not None
             while text := file.read(1 << 16):
-                yield text
+                click.echo(text, nl=False)
             time.sleep(0.2)
 
 
