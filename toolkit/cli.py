@@ -51,7 +51,16 @@ def main() -> None:
         sys.exit(1)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Line(click.Group):
+    """A group that lists its commands in the order of the line, as they stand here."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    cls=_Line, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="toolkit")
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
 def toolkit(*, debug: bool) -> None:
@@ -140,7 +149,7 @@ def _read_sample(source: str | None, drop: tuple[str, ...]) -> Any:
 @click.option("--log-verbose", default=0, help="Triton's own level of detail in the log.")
 @_repository
 def deploy(names: tuple[str, ...], target: str, repository: Path, **flags: Any) -> None:
-    """Serve models: all of the repository, or those NAMED; start the server if needed."""
+    """Serve all models of the repository, or the NAMED ones."""
     from toolkit.deploy import compose, embedded
     from toolkit.deploy.models import choose
 
@@ -224,7 +233,7 @@ def _url(repository: Path, protocol: str) -> str:
 def verify(
     names: tuple[str, ...], urls: tuple[str, ...], atol: float, rounds: int, repository: Path
 ) -> None:
-    """Replay the proof rows of models through the server and compare the answers."""
+    """Replay the proof rows through the server and compare."""
     from toolkit.deploy.models import choose
     from toolkit.verify import verify as replay
 
@@ -263,7 +272,7 @@ def logs(*, follow: bool, lines: int, repository: Path) -> None:
 @click.option("--target", type=click.Choice(["embedded", "compose"]), default="embedded")
 @_repository
 def stop(target: str, repository: Path) -> None:
-    """Stop the server; requests in flight are finished first."""
+    """Stop the server, once requests in flight are finished."""
     from toolkit.deploy import compose, embedded
 
     if target == "compose":
@@ -322,7 +331,7 @@ def runtime_remove() -> None:
 @toolkit.command()
 @_repository
 def demo(repository: Path) -> None:
-    """Train, convert, prove, deploy and ask real models, and show what came out."""
+    """Train, convert, prove, deploy and ask real models."""
     from toolkit.demo import run
 
     run(repository)
