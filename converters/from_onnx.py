@@ -33,7 +33,11 @@ def to_onnx(question: Question, options: ConversionOptions, workdir: Path) -> Co
 def _too_new(question: Question, opsets: dict[str, int], ir_version: int) -> UnsupportedModelError:
     release = question.release
     reader = releases.first_that_reads(opsets, ir_version)
-    hint = f"--release {reader.name} reads it" if reader else "export it with an older opset"
+    hint = (
+        f"toolkit convert {question.source.path} --release {reader.name}"
+        if reader
+        else "export it with an older opset"
+    )
     return UnsupportedModelError(
         f"{question.source.path.name} (opset {opsets.get('', 1)}, IR {ir_version}) is too new"
         f" for the ONNX Runtime {release.onnxruntime} of release {release.name}",

@@ -249,7 +249,9 @@ def _check_fitted(model: Any) -> None:
 
 def _no_predict(model: object) -> UnsupportedModelError:
     msg = f"the file holds a {type(model).__name__}, which has no predict"
-    return UnsupportedModelError(msg, hint="save the fitted estimator or pipeline itself")
+    return UnsupportedModelError(
+        msg, hint="Triton's callers ask through predict: save an object that has one"
+    )
 
 
 def _untrusted(path: Path) -> UntrustedModelError:

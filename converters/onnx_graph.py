@@ -39,7 +39,7 @@ def session(model: bytes | Path, threads: int | None = None) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.log_severity_level = 3  # Errors only: warnings would go to the terminal.
+    options.log_severity_level = 4  # What goes wrong is raised; it need not be printed too.
     if threads is not None:
         options.intra_op_num_threads = threads
     source = model if isinstance(model, bytes) else str(model)

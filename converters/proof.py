@@ -127,10 +127,11 @@ def _versions(framework: str) -> dict[str, str]:
 
 
 def _failure(found: parity.Comparison, report: ParityReport) -> str:
+    over, labels, rows = found.rows_over, report.label_mismatches, report.rows
     what = (
-        f"gives another label for {report.label_mismatches} of {report.rows} rows"
-        if report.label_mismatches
-        else f"differs on {found.rows_over} of {report.rows} rows, by up to {report.worst_absolute:.3g}"
+        f"gives another label for {labels} of {rows} rows"
+        if labels
+        else f"differs on {over} of {rows} rows, by up to {report.worst_absolute:.3g}"
     )
     row = json.dumps(report.worst_row, ensure_ascii=False)
     return f"the converted model {what}; worst row: {row}"

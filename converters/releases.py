@@ -79,7 +79,9 @@ def find(name: str) -> Release:
     release = RELEASES.get(name)
     if release is None:
         msg = f"unknown container release {name!r}"
-        raise ConfigError(msg, hint=f"known releases: {', '.join(RELEASES)}")
+        known = f"known releases: {', '.join(RELEASES)}"
+        quoted = "25.10 without quotes is a number to YAML; " if f"{name}0" in RELEASES else ""
+        raise ConfigError(msg, hint=quoted + known)
     return release
 
 

@@ -109,10 +109,14 @@ def _expected(source: LoadedModel) -> tuple[int | None, tuple[str, ...]]:
     return width, names
 
 
+def _command(source: LoadedModel, options: ConversionOptions) -> str:
+    return f"toolkit convert {source.path}{' --trusted' if options.trusted else ''}"
+
+
 def _invented(
     source: LoadedModel, options: ConversionOptions, width: int | None, columns: tuple[str, ...]
 ) -> Rows:
-    hint = f"toolkit convert {source.path} --sample data.csv"
+    hint = f"{_command(source, options)} --sample data.csv"
     if width is None:
         msg = f"{source.class_name} does not say what rows it takes: a sample is needed"
         raise SampleError(msg, hint=hint)
@@ -256,7 +260,7 @@ def _for_onnx(source: LoadedModel, options: ConversionOptions) -> Rows:
 def _for_torch(source: LoadedModel, options: ConversionOptions) -> Rows:
     if options.sample is None:
         msg = f"{source.class_name} does not say what tensors it takes: a sample is needed"
-        raise SampleError(msg, hint=f"toolkit convert {source.path} --sample data.npy")
+        raise SampleError(msg, hint=f"{_command(source, options)} --sample data.npy")
     sample = options.sample
     if source.framework == "torch" and isinstance(sample, Mapping):
         parameters = tuple(inspect.signature(source.model.forward).parameters)

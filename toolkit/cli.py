@@ -84,7 +84,9 @@ def _repository(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--sample", help="Rows the model takes: .npy .npz .csv .parquet .jsonl .json")
 @click.option("--drop", multiple=True, metavar="COLUMN", help="Leave this sample column out.")
 @click.option("--trusted", is_flag=True, help="Load the file even if that runs code in it.")
-@click.option("--road", type=click.Choice(Road), help="Take this road and no other.")
+@click.option(
+    "--road", type=click.Choice([road.value for road in Road]), help="Take this road and no other."
+)
 @click.option("--framework", help="What made the file, when it is not plain from it.")
 @click.option("--release", default="25.11", show_default=True, help="Container to stay legal for.")
 @click.option("--atol", default=1e-4, show_default=True, help="Absolute tolerance of the proof.")
@@ -105,9 +107,9 @@ def convert(path: Path, repository: Path, **flags: Any) -> None:
     from toolkit.repository import write
 
     options = ConversionOptions(
-        name=flags["name"] or path.name.split(".")[0],
+        name=flags["name"] or path.resolve().name.split(".")[0],
         sample=_read_sample(flags["sample"], flags["drop"]),
-        road=flags["road"],
+        road=Road(flags["road"]) if flags["road"] else None,
         trusted=flags["trusted"],
         framework=flags["framework"],
         release=flags["release"],
@@ -142,11 +144,11 @@ def _read_sample(source: str | None, drop: tuple[str, ...]) -> Any:
 @toolkit.command()
 @click.argument("names", nargs=-1)
 @click.option("--target", type=click.Choice(["embedded", "compose"]), default="embedded")
-@click.option("--http-port", default=8000, show_default=True)
-@click.option("--grpc-port", default=8001, show_default=True)
-@click.option("--metrics-port", default=8002, show_default=True)
-@click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option("--log-verbose", default=0, help="Triton's own level of detail in the log.")
+@click.option("--http-port", type=int, help="Port for HTTP. [default: 8000]")
+@click.option("--grpc-port", type=int, help="Port for gRPC. [default: 8001]")
+@click.option("--metrics-port", type=int, help="Port for metrics. [default: 8002]")
+@click.option("--address", help="Where to listen. [default: 127.0.0.1]")
+@click.option("--log-verbose", type=int, help="Triton's own level of detail in the log.")
 @_repository
 def deploy(names: tuple[str, ...], target: str, repository: Path, **flags: Any) -> None:
     """Serve all models of the repository, or the NAMED ones."""
@@ -154,11 +156,13 @@ def deploy(names: tuple[str, ...], target: str, repository: Path, **flags: Any) 
     from toolkit.deploy.models import choose
 
     chosen = choose(repository, names)
-    options = embedded.ServerOptions(**flags)
+    given = {name: value for name, value in flags.items() if value is not None}
+    options = embedded.ServerOptions(**given)
     with screen.progress(f"starting Triton, loading {len(chosen)} model(s)") as on_done:
         if target == "compose":
             url, results = compose.deploy(repository, chosen, options, on_done)
         else:
+            embedded.require_same(repository, given)
             server, results = embedded.deploy(repository, chosen, options, on_done)
             url = server.http_url
     screen.deployed(results, url)

@@ -150,7 +150,7 @@ def _row(one: Trained, artifact: Artifact, url: str) -> tuple[str, ...]:
 
 
 def _say_next(one: Trained) -> None:
-    program = Path(sys.argv[0])
+    program = Path(sys.argv[0]).absolute()
     toolkit = (
         str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else "toolkit"
     )

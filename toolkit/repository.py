@@ -154,7 +154,8 @@ def _read_entry(path: Path) -> RepositoryEntry | None:
 
 
 def _same_files(folder: Path, artifact: Artifact) -> bool:
-    if {path.name for path in folder.iterdir()} != set(artifact.files):
+    # A server that may write here leaves its compiled Python beside model.py.
+    if {path.name for path in folder.iterdir() if path.is_file()} != set(artifact.files):
         return False
     return all(_hash(folder / name) == _hash(source) for name, source in artifact.files.items())
 

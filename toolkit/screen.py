@@ -162,7 +162,13 @@ def verified(name: str, replays: "Sequence[Replay]") -> None:
         if not replay.passed:
             click.echo(f"{_BAD} {name}, {replay.wire}, {replay.way}: {replay.first}")
     if all(replay.passed for replay in replays):
-        click.echo(f"{_GOOD} {name}: every answer is the offline one")
+        exact = all(replay.allowed == 0 for replay in replays)
+        how = (
+            "the offline one, bit for bit"
+            if exact
+            else "the offline one, or within what is allowed"
+        )
+        click.echo(f"{_GOOD} {name}: every answer is {how}")
 
 
 def runtime(there: "Runtime", problems: "Sequence[Problem]") -> None:

@@ -99,8 +99,7 @@ class TensorSpec:
             raise ConfigError(msg)
 
 
-# Triton takes any folder name; these are the ones that survive a URL, a shell and a
-# Kubernetes object without quoting, and no upstream tool refuses them.
+# Triton takes any folder name; these survive a URL, a shell and a file system unquoted.
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -303,7 +302,8 @@ class ServingConfig:
             object.__setattr__(self, "dynamic_batching", False)
         wanted = [name for name in _NEEDS_BATCHER if getattr(self, name)]
         if wanted and not self.dynamic_batching:
-            msg = f"{', '.join(wanted)} need dynamic_batching and a max_batch_size above 0"
+            names = " and ".join(wanted)
+            msg = f"only with dynamic_batching and a max_batch_size above 0 is there {names}"
             raise ConfigError(msg, hint="Triton's queue settings belong to its dynamic batcher")
 
     def _check_instances(self) -> None:

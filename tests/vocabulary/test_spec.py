@@ -72,8 +72,8 @@ def test_a_backend_nobody_knows_is_refused_with_those_that_are_known() -> None:
         ({"execution_mode": 2}, "execution_mode must be 0 or 1"),
         ({"intra_op_thread_count": 0}, "at least 1"),
         ({"priority_levels": 2, "default_priority_level": 3}, "above priority_levels 2"),
-        ({"dynamic_batching": False, "max_queue_size": 5}, "max_queue_size need"),
-        ({"max_batch_size": 0, "max_queue_delay_microseconds": 5}, "need dynamic_batching"),
+        ({"dynamic_batching": False, "max_queue_size": 5}, "above 0 is there max_queue_size"),
+        ({"max_batch_size": 0, "max_queue_delay_microseconds": 5}, "only with dynamic_batching"),
         ({"gpus": (0,)}, "need instance_kind KIND_GPU"),
     ],
 )

@@ -185,9 +185,12 @@ class Client:
         except InvalidInputError as error:
             raise self._placed(error, call) from error.__cause__
         answers = [self._ask(part, deadline) for part in parts]
+        arrays = _joined(answers)
+        # In the model's order: the server answers in no particular one.
         outputs = {
-            name: array.reshape(-1) if name in signature.scalars else array
-            for name, array in _joined(answers).items()
+            name: arrays[name].reshape(-1) if name in signature.scalars else arrays[name]
+            for name in (output.name for output in signature.metadata.outputs)
+            if name in arrays
         }
         return Prediction(call.model, answers[0].version, answers[0].request_id, outputs)
 

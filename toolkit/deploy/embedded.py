@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
@@ -81,6 +81,18 @@ def require_running(repository: Path) -> Server:
             f"no embedded server is running for {repository}", hint="toolkit deploy"
         )
     return server
+
+
+def require_same(repository: Path, options: Mapping[str, object]) -> None:
+    """Raise ``DeployError`` when a server runs and ``options`` ask for another one."""
+    server = running(repository)
+    for name, value in options.items():
+        if server is not None and getattr(server, name, value) != value:
+            raise DeployError(
+                f"the server of {repository} runs already, at {server.http_url}, with another"
+                f" {name.replace('_', ' ')}",
+                hint="toolkit stop, then deploy again; or deploy without saying where",
+            )
 
 
 def client(server: Server, *, timeout: float = 30.0) -> Client:

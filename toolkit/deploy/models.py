@@ -1,5 +1,7 @@
 """Models on a running server: load, unload, and what each of them is doing."""
 
+import re
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +23,9 @@ from toolkit.verify import canary
 # Triton answers a load when the model is up; a large network takes its time.
 _LOAD_TIMEOUT = 600.0
 _LOADS_AT_ONCE = 4
+_CANARY_SECONDS = 10.0
+_OUR_REFUSAL = "Internal: TritonModelException: "
+_OUR_FRAMES = re.compile(r"\s*At:(\s+\S*/backends/\S+\(\d+\): \w+)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +96,41 @@ def _load_one(client: Client, entry: RepositoryEntry) -> Deployed:
     version = entry.versions[-1]
     try:
         client.load(entry.name, timeout=_LOAD_TIMEOUT)
-        return Deployed(entry.name, version, canary(client, entry))
+        return Deployed(entry.name, version, _first_answers(client, entry))
     except ConnectionFailedError as error:
         return Deployed(entry.name, version, error=error)
     except RequestError as error:
         refused = ModelNotServedError(
-            f"Triton does not serve {entry.name!r}: {error.message}",
+            f"Triton does not serve {entry.name!r}: {_plain(error.message)}",
             hint=error.hint or "toolkit logs",
         )
         return Deployed(entry.name, version, error=refused)
     except ToolkitError as error:
         return Deployed(entry.name, version, error=error)
+
+
+def _first_answers(client: Client, entry: RepositoryEntry) -> int:
+    """Ask for the first proof rows, again where the model's own queue limits refuse.
+
+    A model that was just loaded answers its first requests slowly, and its entry may
+    say that no request waits that long.
+    """
+    deadline = time.monotonic() + _CANARY_SECONDS
+    while True:
+        try:
+            return canary(client, entry)
+        except ConnectionFailedError:
+            raise
+        except RequestError as error:
+            if not error.retryable or time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
+
+
+def _plain(reason: str) -> str:
+    """Put Triton's reason on one line, without its way through Triton and our backends."""
+    line = " ".join(reason.split()).rpartition("at UNAVAILABLE state: ")[2]
+    return _OUR_FRAMES.sub("", line).removeprefix(_OUR_REFUSAL).rstrip("; ")
 
 
 def served(client: Client) -> tuple[ServedModel, ...]:
@@ -120,7 +149,7 @@ def _describe(client: Client, model: IndexedModel) -> ServedModel:
         model.name,
         model.version,
         model.state or "not loaded",
-        model.reason,
+        _plain(model.reason),
         requests=requests,
         failures=int(counts.get("fail", {}).get("count", 0)),
         executions=int(mine.get("execution_count", 0)),
