@@ -213,6 +213,19 @@ def test_converting_the_same_file_again_writes_nothing(
     assert "forest version 1: nothing: the same model and configuration" in ended.out
 
 
+def test_a_served_python_model_is_still_the_same_model(
+    run: Run, folder: Path, truth: dict[str, np.ndarray]
+) -> None:
+    # The server leaves its compiled Python in the entry.
+    assert list((folder / "repo/function/1").glob("__pycache__"))
+    home = folder / "function"
+    ended = run(
+        "convert", home / "model.joblib", "--name", "function", "--sample", home / "rows.npy",
+        "--trusted", "--repository", folder / "repo", "--max-batch-size", "64",
+    )  # fmt: skip
+    assert "function version 1: nothing: the same model" in ended.out
+
+
 def test_logs_follow_the_server(folder: Path, truth: dict[str, np.ndarray]) -> None:
     program = start("logs", "-f", "-n", "5", "--repository", "repo", cwd=folder)
     assert program.stdout is not None

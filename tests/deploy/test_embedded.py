@@ -7,8 +7,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import urllib3
@@ -19,6 +22,7 @@ from toolkit.deploy import embedded, models, state
 from toolkit.deploy.embedded import ServerOptions
 from toolkit.deploy.state import Server
 from toolkit.errors import (
+    DeployError,
     ModelNotServedError,
     PermissionDeniedError,
     PortInUseError,
@@ -196,6 +200,37 @@ def test_all_ports_in_use_are_named_at_once_with_their_owner(
     assert embedded.running(repo) is None
 
 
+def test_asking_a_running_server_for_other_ports_says_that_it_runs_already(
+    repo: Path, options: ServerOptions
+) -> None:
+    server = embedded.start(repo, options)
+    embedded.require_same(repo, {"http_port": options.http_port, "log_verbose": 1})
+    with pytest.raises(DeployError, match=f"runs already, at {server.http_url}") as caught:
+        embedded.require_same(repo, {"http_port": options.http_port + 1})
+    assert "toolkit stop" in str(caught.value.hint)
+
+
+def test_a_model_whose_queue_refuses_the_first_request_is_asked_again(
+    repo: Path, options: ServerOptions
+) -> None:
+    # Busy with a request of its own when it is asked first, and nobody may wait.
+    busy = DOUBLE.replace("return [pb", "import time; time.sleep(0.3)\n        return [pb")
+    add_model(repo, "busy", busy)
+    config = repo / "busy/config.pbtxt"
+    policy = "default_queue_policy { default_timeout_microseconds: 1000 }"
+    config.write_text(CONFIG + f"dynamic_batching {{ {policy} }}")
+    rows = np.ones((4, 2), np.float32)
+    arrays: dict[str, Any] = {"input:x": rows, "expected:y": rows * 2}
+    np.savez(repo / "busy/1/proof.npz", **arrays)
+    server, _ = embedded.deploy(repo, models.choose(repo, ["double"]), options)
+    with embedded.client(server) as client, ThreadPoolExecutor(1) as pool:
+        client.load("busy")
+        other = pool.submit(client.predict, "busy", rows)
+        (result,) = models.load(client, models.choose(repo, ["busy"]))
+        other.result()
+    assert (result.error, result.rows) == (None, 4)
+
+
 def test_a_server_that_was_killed_is_noticed_and_cleaned_up_and_can_start_again(
     repo: Path, options: ServerOptions
 ) -> None:
@@ -255,7 +290,9 @@ def test_ctrl_c_while_the_server_starts_leaves_no_server(
     repo: Path, options: ServerOptions
 ) -> None:
     script = f"""
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from toolkit.deploy import embedded
 def interrupt(*arguments):
     raise KeyboardInterrupt
