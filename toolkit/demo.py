@@ -64,7 +64,7 @@ def run(repository_path: Path) -> None:
         _require_all(one.name, replays)
         rows.add_row(*_row(one, artifacts[one.name], server.grpc_url))
     screen.show(rows)
-    _say_next(trained[0])
+    _say_next(trained[-1])
 
 
 def _train() -> Iterator[Trained]:
