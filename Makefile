@@ -28,7 +28,7 @@ check: $(VENV)/all.done ## Check format, style, types and the direction of impor
 	@$(BIN)/ruff check --quiet $(CODE)
 	@$(BIN)/mypy
 	@for file in $$(git ls-files 'python_backend/*model.py'); do \
-		MYPYPATH=$$(dirname $$file) $(BIN)/mypy --no-error-summary $$file || exit 1; done
+		MYPYPATH=$$(dirname $$file):python_backend/backends $(BIN)/mypy --no-error-summary $$file || exit 1; done
 	@$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/all.done ## Format the code and mend what can be mended.

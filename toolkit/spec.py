@@ -92,8 +92,7 @@ class TensorSpec:
 
     def __post_init__(self) -> None:
         if not self.name:
-            msg = "a tensor needs a name"
-            raise ConfigError(msg)
+            raise ConfigError("a tensor needs a name")
         if any(dim == 0 or dim < -1 for dim in self.dims):
             msg = f"tensor {self.name!r}: dims {list(self.dims)} must be positive or -1"
             raise ConfigError(msg)

@@ -212,10 +212,7 @@ def _lay_out(folder: Path, runtime: Runtime) -> None:
         stub.write_bytes(stub_for_numpy(runtime.stub.read_bytes(), version("numpy")))
         stub.chmod(0o755)
         with resources.as_file(resources.files("python_backend") / "backends") as ours:
-            for source in sorted(ours.iterdir()):
-                if source.is_dir() and not source.name.startswith("_"):
-                    ignore = shutil.ignore_patterns("__pycache__")
-                    shutil.copytree(source, backends / source.name, ignore=ignore)
+            _copy_backends(ours, backends)
         (folder / "empty").mkdir(exist_ok=True)
         log = folder / "server.log"
         if log.exists():
@@ -225,6 +222,16 @@ def _lay_out(folder: Path, runtime: Runtime) -> None:
             f"cannot prepare {folder}: {error.strerror or error}",
             hint="point XDG_STATE_HOME at a folder you can write to",
         ) from error
+
+
+def _copy_backends(ours: Path, backends: Path) -> None:
+    """Copy our backends, each with the modules that all of them share."""
+    shared = sorted(ours.glob("*.py"))
+    for source in sorted(path.parent for path in ours.glob("*/model.py")):
+        target = backends / source.name
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        for module in shared:
+            shutil.copy2(module, target)
 
 
 def _launch(repository: Path, folder: Path, runtime: Runtime, options: ServerOptions) -> Server:

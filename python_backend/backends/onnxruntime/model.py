@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnxruntime_rules as rules
 import triton_python_backend_utils as pb_utils
+from backend_answers import answer, response, split
 
 _LEVELS = {-1: "ORT_ENABLE_BASIC", 1: "ORT_ENABLE_EXTENDED", 2: "ORT_DISABLE_ALL"}
 
@@ -68,26 +69,11 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer the requests: joined in one run, each by itself where that fails."""
-        if self._batched and len(requests) > 1:
-            try:
-                return self._run(requests)
-            except Exception as error:  # noqa: BLE001 - whatever it is, only one may be at fault
-                pb_utils.Logger.log_verbose(f"{len(requests)} requests run apart: {error}")
-        return [self._run_alone(request) for request in requests]
+        return answer(requests, self._run, batched=self._batched)
 
     def finalize(self) -> None:
         """Close the session."""
         del self._session
-
-    def _run_alone(self, request: Any) -> Any:
-        try:
-            return self._run([request])[0]
-        except UnicodeDecodeError as error:
-            problem = f"a BYTES input of this model must hold UTF-8 text: {error}"
-            code = pb_utils.TritonError.INVALID_ARG
-        except Exception as error:  # noqa: BLE001 - the caller must hear of it, whatever it is
-            problem, code = str(error), pb_utils.TritonError.INTERNAL
-        return pb_utils.InferenceResponse(error=pb_utils.TritonError(problem, code))
 
     def _run(self, requests: Sequence[Any]) -> list[Any]:
         parts: dict[str, list[Any]] = {name: [] for name in self._names}
@@ -111,39 +97,9 @@ class TritonPythonModel:
             if name in outputs:
                 outputs[name] = outputs[name].reshape(dims)
         if not self._batched:
-            return [_response(wanted[0], outputs)]
+            return [response(wanted[0], outputs)]
         rows = [len(array) for array in parts[self._names[0]]]
-        return _split(wanted, outputs, rows)
-
-
-def _split(
-    wanted: Sequence[Sequence[str]], outputs: dict[str, Any], rows: Sequence[int]
-) -> list[Any]:
-    """Give each request its rows; text leaves as str, which Triton encodes."""
-    total = sum(rows)
-    for name, array in outputs.items():
-        if len(array) != total:
-            raise ValueError(
-                f"output '{name}' has {len(array)} rows for {total} rows of input, so the model"
-                " does not answer row by row; serve it with max_batch_size: 0"
-            )
-    if len(rows) == 1:
-        return [_response(wanted[0], outputs)]
-    responses = []
-    start = 0
-    for names, count in zip(wanted, rows, strict=True):
-        stop = start + count
-        responses.append(
-            pb_utils.InferenceResponse(
-                [pb_utils.Tensor(name, outputs[name][start:stop]) for name in names]
-            )
-        )
-        start = stop
-    return responses
-
-
-def _response(names: Sequence[str], outputs: dict[str, Any]) -> Any:
-    return pb_utils.InferenceResponse([pb_utils.Tensor(name, outputs[name]) for name in names])
+        return split(wanted, outputs, rows)
 
 
 def _decoded(array: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytorch_rules as rules
 import triton_python_backend_utils as pb_utils
+from backend_answers import answer, response, split
 
 
 class TritonPythonModel:
@@ -54,26 +55,11 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer the requests: joined in one run, each by itself where that fails."""
-        if self._batched and len(requests) > 1:
-            try:
-                return self._run(requests)
-            except Exception as error:  # noqa: BLE001 - whatever it is, only one may be at fault
-                pb_utils.Logger.log_verbose(f"{len(requests)} requests run apart: {error}")
-        return [self._run_alone(request) for request in requests]
+        return answer(requests, self._run, batched=self._batched)
 
     def finalize(self) -> None:
         """Let the model go."""
         del self._module
-
-    def _run_alone(self, request: Any) -> Any:
-        try:
-            return self._run([request])[0]
-        except UnicodeDecodeError as error:
-            problem = f"a BYTES input of this model must hold UTF-8 text: {error}"
-            code = pb_utils.TritonError.INVALID_ARG
-        except Exception as error:  # noqa: BLE001 - the caller must hear of it, whatever it is
-            problem, code = str(error), pb_utils.TritonError.INTERNAL
-        return pb_utils.InferenceResponse(error=pb_utils.TritonError(problem, code))
 
     def _run(self, requests: Sequence[Any]) -> list[Any]:
         parts: dict[str, list[Any]] = {name: [] for name in self._plan.inputs}
@@ -86,8 +72,8 @@ class TritonPythonModel:
         }
         wanted = [request.requested_output_names() for request in requests]
         if not self._batched:
-            return [_response(wanted[0], arrays)]
-        return _split(wanted, arrays, [len(array) for array in parts[self._first]])
+            return [response(wanted[0], arrays)]
+        return split(wanted, arrays, [len(array) for array in parts[self._first]])
 
     def _joined(self, name: str, arrays: Sequence[Any]) -> Any:
         import torch
@@ -137,30 +123,6 @@ class TritonPythonModel:
         if array.ndim == 0:
             raise ValueError(f"output '{name}' is a scalar, which Triton cannot carry")
         return array
-
-
-def _split(
-    wanted: Sequence[Sequence[str]], arrays: dict[str, Any], rows: Sequence[int]
-) -> list[Any]:
-    """Give each request its rows; text leaves as str, which Triton encodes."""
-    total = sum(rows)
-    for name, array in arrays.items():
-        if len(array) != total:
-            raise ValueError(
-                f"output '{name}' has {len(array)} rows for {total} rows of input, so the model"
-                " does not answer row by row; serve it with max_batch_size: 0"
-            )
-    responses = []
-    start = 0
-    for names, count in zip(wanted, rows, strict=True):
-        stop = start + count
-        responses.append(_response(names, {name: arrays[name][start:stop] for name in names}))
-        start = stop
-    return responses
-
-
-def _response(names: Sequence[str], arrays: dict[str, Any]) -> Any:
-    return pb_utils.InferenceResponse([pb_utils.Tensor(name, arrays[name]) for name in names])
 
 
 def _device(config: dict[str, Any], args: dict[str, str]) -> Any:
