@@ -1,5 +1,6 @@
 """From a model file to a proven artifact: load, ask the original, convert, prove."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from converters.extras import needed
 from converters.options import ConversionOptions
 from converters.source import LoadedModel
 from toolkit.errors import ParityError, UnsupportedModelError
-from toolkit.spec import Artifact, Road, check_model_name
+from toolkit.spec import Artifact, ModelSpec, Road, check_model_name
 
 
 def convert(path: Path, options: ConversionOptions, workdir: Path) -> Artifact:
@@ -65,7 +66,7 @@ def _take(
     proven = proof.prove(question, converted, options)
     written = proof.write(proven, options, refused, folder)
     return Artifact(
-        spec=converted.spec,
+        spec=_named(converted.spec, question),
         road=entry.road,
         framework=question.source.framework,
         files={**converted.files, **written},
@@ -73,6 +74,12 @@ def _take(
         warmup=proof.warmup(converted.spec, proven.inputs),
         refused=refused,
     )
+
+
+def _named(spec: ModelSpec, question: table.Question) -> ModelSpec:
+    """Keep the names of the columns where they are joined into one input."""
+    columns = question.rows.columns if len(spec.inputs) == 1 else ()
+    return dataclasses.replace(spec, feature_names=columns)
 
 
 def _no_road(source: LoadedModel, refused: list[str]) -> UnsupportedModelError:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from converters import onnx_graph, tabular_onnx
 from converters.extras import needed
+from converters.interrupts import reraise_interrupt
 from converters.options import ConversionOptions
 from converters.reference import quiet
 from converters.rows import Form
@@ -34,6 +35,7 @@ def to_onnx(question: Question, options: ConversionOptions, workdir: Path) -> Co
                 zipmap=False,
             )
         except Exception as error:  # onnxmltools raises anything.
+            reraise_interrupt(error)
             msg = f"onnxmltools cannot convert it: {onnx_graph.first_line(error)}"
             raise UnsupportedModelError(msg) from error
     return tabular_onnx.finish(graph, question, options, workdir)

@@ -11,7 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from converters import tabular_onnx
+from converters import modules, tabular_onnx
+from converters.interrupts import reraise_interrupt
 from converters.options import ConversionOptions
 from converters.rows import Form
 from converters.source import LoadedModel
@@ -30,13 +31,31 @@ def to_python(question: Question, options: ConversionOptions, workdir: Path) -> 
     host = workdir / "model.py"
     # The host is a file that Triton runs; it is copied by its path, never imported.
     host.write_bytes((files("python_backend") / "predictor" / "model.py").read_bytes())
+    used = _modules(question.source.model)
+    own = _own_modules(question.source, used, workdir)
     original = _original(question.source, workdir)
     settings = workdir / "predictor.json"
     settings.write_text(_settings(question, original.name, inputs, outputs), encoding="utf-8")
     requirements = workdir / "requirements.txt"
-    requirements.write_text(_requirements(question), encoding="utf-8")
+    requirements.write_text(
+        _requirements(question, used - {path.stem for path in own}), encoding="utf-8"
+    )
     spec = ModelSpec(options.name, "python", inputs, outputs)
-    return Converted(spec, {path.name: path for path in (host, original, settings, requirements)})
+    written = (host, original, settings, requirements, *own)
+    return Converted(spec, {path.name: path for path in written})
+
+
+def _own_modules(source: LoadedModel, used: set[str], workdir: Path) -> list[Path]:
+    """Copy the modules beside the model file that the object needs."""
+    copies = []
+    for name, path in modules.beside(source.path.parent, used).items():
+        copy = workdir / path.name
+        if copy.exists():  # Triton looks for the host under this name.
+            msg = f"the object needs {path}, and {path.name} is the name of Triton's own file"
+            raise UnsupportedModelError(msg, hint=f"rename the module {name} and save it again")
+        shutil.copyfile(path, copy)
+        copies.append(copy)
+    return copies
 
 
 def _original(source: LoadedModel, workdir: Path) -> Path:
@@ -50,6 +69,7 @@ def _original(source: LoadedModel, workdir: Path) -> Path:
     try:
         original.write_bytes(pickle.dumps(source.model, protocol=5))
     except Exception as error:  # Pickling runs the code of the object.
+        reraise_interrupt(error)
         msg = f"a {source.class_name} from {source.path.name} cannot be stored for the Python road"
         raise UnsupportedModelError(msg) from error
     return original
@@ -84,14 +104,14 @@ def _settings(
     return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
 
 
-def _requirements(question: Question) -> str:
+def _requirements(question: Question, used: set[str]) -> str:
     """Return exact versions of the distributions whose modules the object uses."""
-    modules = {"numpy", "joblib"} | _modules(question.source.model)
+    needed = {"numpy", "joblib"} | used
     if question.rows.columns or question.rows.form is Form.COLUMNS:
-        modules.add("pandas")
+        needed.add("pandas")
     owners = importlib.metadata.packages_distributions()
     lines = set()
-    for module in modules:
+    for module in sorted(needed):
         for distribution in owners.get(module, ()):
             lines.add(f"{distribution}=={importlib.metadata.version(distribution)}")
         if module not in owners and not _is_standard(module):

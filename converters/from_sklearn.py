@@ -9,6 +9,7 @@ import numpy as np
 
 from converters import onnx_graph, tabular_onnx
 from converters.extras import needed
+from converters.interrupts import reraise_interrupt
 from converters.options import ConversionOptions
 from converters.reference import quiet
 from converters.rows import Form, Rows
@@ -50,6 +51,7 @@ def _export(model: Any, question: Question) -> Any:
                 options=_step_options(model),
             )
         except Exception as error:  # skl2onnx and the converters it calls raise anything.
+            reraise_interrupt(error)
             msg = f"skl2onnx cannot convert it: {onnx_graph.first_line(error)}"
             raise UnsupportedModelError(msg) from error
 

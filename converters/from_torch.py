@@ -10,6 +10,7 @@ from typing import Any
 
 from converters import onnx_graph, torchscript
 from converters.extras import needed
+from converters.interrupts import reraise_interrupt
 from converters.options import ConversionOptions
 from converters.reference import quiet
 from converters.table import Converted, Question
@@ -43,6 +44,7 @@ def to_onnx(question: Question, options: ConversionOptions, workdir: Path) -> Co
                 opset_version=min(_NEWEST_OPSET, question.release.limits.opset),
             )
         except Exception as error:  # The exporter raises anything the module makes it raise.
+            reraise_interrupt(error)
             msg = f"torch.onnx.export cannot convert it: {onnx_graph.first_line(error)}"
             raise UnsupportedModelError(msg) from error
     data = onnx_graph.finished(program.model_proto, options.name, question.release.limits)
@@ -67,9 +69,11 @@ def to_torchscript(question: Question, options: ConversionOptions, workdir: Path
         try:
             scripted = torch.jit.script(module)
         except Exception as why:  # noqa: BLE001 - whatever Python the module holds
+            reraise_interrupt(why)
             try:
                 scripted = torch.jit.trace(module, _example(question), check_trace=False)
             except Exception as error:
+                reraise_interrupt(error)
                 msg = f"torch.jit can neither script it ({onnx_graph.first_line(why)})"
                 msg += f" nor trace it ({onnx_graph.first_line(error)})"
                 raise UnsupportedModelError(msg) from error

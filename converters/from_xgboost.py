@@ -6,6 +6,7 @@ from typing import Any
 
 from converters import onnx_graph, tabular_onnx
 from converters.extras import needed
+from converters.interrupts import reraise_interrupt
 from converters.options import ConversionOptions
 from converters.reference import quiet
 from converters.rows import Form
@@ -35,6 +36,7 @@ def to_onnx(question: Question, options: ConversionOptions, workdir: Path) -> Co
                 target_opset=min(_NEWEST_OPSET, question.release.limits.opset),
             )
         except Exception as error:  # onnxmltools raises anything.
+            reraise_interrupt(error)
             msg = f"onnxmltools cannot convert it: {onnx_graph.first_line(error)}"
             raise UnsupportedModelError(msg) from error
     return tabular_onnx.finish(graph, question, options, workdir)

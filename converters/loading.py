@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from converters.extras import needed
+from converters.interrupts import reraise_interrupt
+from converters.modules import importable
 from converters.source import LoadedModel
 from converters.table import check_framework
 from toolkit.errors import (
@@ -195,7 +197,8 @@ def _load_pickle(path: Path, trusted: bool) -> LoadedModel:
 
 def _unpickle(path: Path, read: Callable[[], Any]) -> Any:
     try:
-        return read()
+        with importable(path.parent):
+            return read()
     except ModuleNotFoundError as error:
         module = (error.name or str(error)).partition(".")[0]
         msg = f"{path.name} needs the module {error.name or error}, which is not installed"
@@ -209,7 +212,8 @@ def _unpickle(path: Path, read: Callable[[], Any]) -> Any:
         raise _does_not_load(path, error) from error
     except (ToolkitError, MemoryError):
         raise
-    except Exception as error:  # A pickle runs any code and so raises anything.
+    except (Exception, SystemExit) as error:  # A pickle runs any code and so raises anything.
+        reraise_interrupt(error)
         raise _does_not_load(path, error) from error
 
 
@@ -272,8 +276,12 @@ def _corrupt(path: Path, what: str | None) -> ModelFileError:
 
 
 def _does_not_load(path: Path, error: BaseException) -> ModelFileError:
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    return ModelFileError(f"{path.name} does not load: {reason}")
+    reason = str(error).strip().partition("\n")[0]
+    told = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    return ModelFileError(
+        f"{path.name} does not load: {told}",
+        hint="is the file complete? save the model again, with the libraries installed here",
+    )
 
 
 _BY_CONTENT: tuple[tuple[tuple[bytes, ...], Callable[[Path, bool], LoadedModel]], ...] = (

@@ -42,6 +42,8 @@ def session(model: bytes | Path, threads: int | None = None) -> Any:
     options.log_severity_level = 4  # What goes wrong is raised; it need not be printed too.
     if threads is not None:
         options.intra_op_num_threads = threads
+    if hasattr(ort, "disable_telemetry_events"):
+        ort.disable_telemetry_events()  # Builds for Windows report sessions otherwise.
     source = model if isinstance(model, bytes) else str(model)
     try:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])

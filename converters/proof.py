@@ -14,15 +14,17 @@ from pathlib import Path
 import numpy as np
 
 from converters import offline, parity
+from converters.interrupts import reraise_interrupt
 from converters.onnx_graph import first_line
 from converters.options import ConversionOptions
 from converters.rows import Array, sent
 from converters.table import Converted, Question
-from toolkit.errors import ParityError, ToolkitError
+from toolkit.errors import ParityError, ToolkitError, UnsupportedModelError
 from toolkit.spec import MODEL_FILES, DType, ModelSpec, ParityReport, Road, WarmupInput
 
 _MOST_KEPT_ROWS = 256
 _MOST_KEPT_BYTES = 16_000_000
+_ROUNDING = 1e-4
 _ROADS = {"onnxruntime": Road.ONNX, "pytorch": Road.TORCHSCRIPT, "python": Road.PYTHON}
 _LIBRARIES = {
     "sklearn": ("scikit-learn", "skl2onnx"),
@@ -49,6 +51,7 @@ def prove(question: Question, converted: Converted, options: ConversionOptions) 
 
     Raises:
         ParityError: it answers differently, or not at all; the worst row is in the message.
+        UnsupportedModelError: its answer to a row depends on the rows beside it.
     """
     spec, rows = converted.spec, question.rows
     inputs = sent(rows, spec.inputs)
@@ -61,6 +64,7 @@ def prove(question: Question, converted: Converted, options: ConversionOptions) 
     except ToolkitError:
         raise
     except Exception as error:  # Whatever the runtime raises on rows the original takes.
+        reraise_interrupt(error)
         msg = f"the converted model fails on rows the original answers: {first_line(error)}"
         raise ParityError(msg) from error
     found = parity.compare(question.answer, together, rows, atol=options.atol, rtol=options.rtol)
@@ -68,8 +72,37 @@ def prove(question: Question, converted: Converted, options: ConversionOptions) 
     report = _report(question, found, parity.spread(alone, batch), options)
     if not report.passed:
         raise ParityError(_failure(found, report), hint=_hint(question))
+    _check_independence(question, alone, batch, options)
     first = {name: array[:kept] for name, array in inputs.items()}
     return Proof(question, converted, report, first, alone)
+
+
+def _check_independence(
+    question: Question,
+    alone: Mapping[str, Array],
+    batch: Mapping[str, Array],
+    options: ConversionOptions,
+) -> None:
+    """Refuse a model that mixes rows: Triton would put those of several callers together.
+
+    What other rows change by rounding is no mixing, even for a caller who wants no tolerance.
+    """
+    answer = tuple(
+        dataclasses.replace(output, values=values)
+        for output, values in zip(question.answer, alone.values(), strict=True)
+    )
+    rows = question.rows.take(len(next(iter(alone.values()))))
+    atol, rtol = max(options.atol, _ROUNDING), max(options.rtol, _ROUNDING)
+    found = parity.compare(answer, batch, rows, atol=atol, rtol=rtol)
+    if found.passed:
+        return
+    size = "another label" if found.label_mismatches else f"up to {found.worst_absolute:.3g}"
+    msg = (
+        "the model answers a row differently when other rows are in the batch"
+        f" (by {size}), so requests cannot share a batch"
+    )
+    hint = "write the batch out of the graph, or serve it by hand with max_batch_size: 0"
+    raise UnsupportedModelError(msg, hint=hint)
 
 
 def threads(question: Question, options: ConversionOptions) -> int | None:

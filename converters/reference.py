@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from converters import onnx_graph
+from converters.interrupts import reraise_interrupt
 from converters.rows import Array, Form, Rows
 from converters.source import LoadedModel
 from toolkit.errors import SampleError, UnsupportedModelError
@@ -63,6 +64,7 @@ def ask(source: LoadedModel, rows: Rows) -> Answer:
         except (UnsupportedModelError, ModuleNotFoundError):
             raise
         except Exception as error:  # Whatever the user's model raises.
+            reraise_interrupt(error)
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             msg = f"{source.class_name} does not take these rows: {reason}"
             raise SampleError(msg, hint="give rows that it takes: --sample FILE") from error

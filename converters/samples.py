@@ -69,7 +69,7 @@ def tensors(
         raise SampleError(msg)
     cells = max(array[0].size for array in values.values())
     most = max(2, min(_MOST_SAMPLE_ROWS, _MOST_CELLS // max(cells, 1)))
-    return _limited(Form.TENSORS, (), values, most)
+    return _limited(Form.TENSORS, (), _without_missing_text(values), most)
 
 
 def invented_tensors(inputs: tuple[TensorSpec, ...], seed: int) -> Rows:
@@ -143,6 +143,9 @@ def _from_columns(
     width: int | None,
     columns: tuple[str, ...],
 ) -> Rows:
+    if len(sample) == 1 and (only := np.array(next(iter(sample.values())))).ndim == 2:  # noqa: PLR2004
+        return _from_matrix(only, width, columns)  # As in an .npz file of one matrix.
+    sample = _by_model_names(sample, columns)
     missing = [name for name in columns if name not in sample]
     if missing:
         msg = f"the sample lacks columns of {source.class_name}: {', '.join(missing)}"
@@ -159,6 +162,18 @@ def _from_columns(
         matrix = np.column_stack([array.astype(np.float64) for array in read.values()])
         return _limited(Form.MATRIX, columns, {MATRIX_INPUT: matrix}, _MOST_SAMPLE_ROWS)
     return _limited(Form.COLUMNS, wanted, _without_missing_text(read), _MOST_SAMPLE_ROWS)
+
+
+def _by_model_names(
+    sample: Mapping[str, np.ndarray], columns: tuple[str, ...]
+) -> Mapping[str, np.ndarray]:
+    """Rename columns as LightGBM does, which makes a blank an underscore, where that fits."""
+    wanted = {name for name in columns if name not in sample}
+    renamed = [name.replace(" ", "_") for name in sample]
+    return {
+        new if new in wanted and renamed.count(new) == 1 else name: values
+        for (name, values), new in zip(sample.items(), renamed, strict=True)
+    }
 
 
 def _wrong_width(given: int, expected: int) -> SampleError:
@@ -198,12 +213,20 @@ def _is_missing(cell: object) -> bool:
 
 
 def _without_missing_text(read: dict[str, Array]) -> dict[str, Array]:
-    """Leave out rows with a missing text: the V2 protocol cannot send one."""
+    """Leave out rows with a missing text: the V2 protocol cannot send one.
+
+    Raises:
+        SampleError: no row is left.
+    """
     length = len(next(iter(read.values())))
     keep = np.ones(length, dtype=bool)
     for array in read.values():
         if array.dtype == object:
-            keep &= np.array([cell is not None for cell in array.tolist()], dtype=bool)
+            there = np.array([cell is not None for cell in array.flat], dtype=bool)
+            keep &= there.reshape(length, -1).all(axis=1)
+    if length and not keep.any():
+        msg = "a text is missing in every row of the sample, and Triton takes no missing text"
+        raise SampleError(msg, hint="give at least one row without an empty cell")
     return {name: array[keep] for name, array in read.items()}
 
 

@@ -1,6 +1,6 @@
 """The command line: each command is one walk along the line from model to answer."""
 
-import json
+import signal
 import sys
 import tempfile
 import time
@@ -12,43 +12,26 @@ from typing import Any
 import click
 
 from toolkit import __version__, screen
-from toolkit.errors import SampleError, ToolkitError
+from toolkit.errors import SampleError, ServerNotRunningError, ToolkitError
 from toolkit.options import read_options_file, serving_config, serving_flags
 from toolkit.spec import Road
 
 _DEFAULT_REPOSITORY = Path("model_repository")
+_PORT = click.IntRange(1, 65535)
 
 
 def main() -> None:
     """Run the command line; exit 1 for our errors, 2 for usage, 130 for Ctrl-C."""
     debug = "--debug" in sys.argv
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Ended from outside is cleaned up after like Ctrl-C.
+        signal.signal(number, signal.default_int_handler)
     try:
         sys.exit(toolkit.main(standalone_mode=False))
-    except ToolkitError as error:
-        if debug:
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - all are shown and counted
+        if debug and not isinstance(error, click.ClickException):
             traceback.print_exc()
-        screen.error(error)
-        sys.exit(1)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(2)
-    except click.UsageError as error:
-        error.show()
-        sys.exit(2)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(1)
-    except (click.Abort, KeyboardInterrupt):
-        screen.note("interrupted; nothing was left half-written")
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
-    except Exception as error:
-        if debug:
-            raise
-        screen.unexpected(error)
-        sys.exit(1)
+        sys.exit(screen.failure(error))
 
 
 class _Line(click.Group):
@@ -70,7 +53,7 @@ def toolkit(*, debug: bool) -> None:
 def _repository(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--repository",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=click.Path(readable=False, path_type=Path),
         default=_DEFAULT_REPOSITORY,
         envvar="TOOLKIT_REPOSITORY",
         show_default=True,
@@ -79,7 +62,7 @@ def _repository(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @toolkit.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(readable=False, path_type=Path))
 @click.option("--name", help="Name of the model on Triton. [default: the file's name]")
 @click.option("--sample", help="Rows the model takes: .npy .npz .csv .parquet .jsonl .json")
 @click.option("--drop", multiple=True, metavar="COLUMN", help="Leave this sample column out.")
@@ -144,9 +127,9 @@ def _read_sample(source: str | None, drop: tuple[str, ...]) -> Any:
 @toolkit.command()
 @click.argument("names", nargs=-1)
 @click.option("--target", type=click.Choice(["embedded", "compose"]), default="embedded")
-@click.option("--http-port", type=int, help="Port for HTTP. [default: 8000]")
-@click.option("--grpc-port", type=int, help="Port for gRPC. [default: 8001]")
-@click.option("--metrics-port", type=int, help="Port for metrics. [default: 8002]")
+@click.option("--http-port", type=_PORT, help="Port for HTTP. [default: 8000]")
+@click.option("--grpc-port", type=_PORT, help="Port for gRPC. [default: 8001]")
+@click.option("--metrics-port", type=_PORT, help="Port for metrics. [default: 8002]")
 @click.option("--address", help="Where to listen. [default: 127.0.0.1]")
 @click.option("--log-verbose", type=int, help="Triton's own level of detail in the log.")
 @_repository
@@ -178,7 +161,12 @@ def unload(names: tuple[str, ...], repository: Path) -> None:
     from toolkit.deploy import embedded
 
     with embedded.client(embedded.require_running(repository)) as client:
+        served = {model.name for model in client.repository_index() if model.state == "READY"}
         for name in names:
+            if name not in served:
+                raise ServerNotRunningError(
+                    f"{name!r} is not served", hint=f"served: {', '.join(sorted(served)) or 'none'}"
+                )
             client.unload(name)
             screen.note(f"{name} is unloaded")
 
@@ -216,15 +204,13 @@ def predict(model: str, rows: str, repository: Path, **flags: Any) -> None:
     url = flags["url"] or _url(repository, flags["protocol"])
     with Client(url, timeout=flags["timeout"]) as client:
         answer = client.predict(model, data, version=flags["model_version"])
-    click.echo(json.dumps({name: values.tolist() for name, values in answer.items()}))
+    screen.answer(answer)
 
 
 def _url(repository: Path, protocol: str) -> str:
     from toolkit.deploy import embedded
 
-    server = embedded.running(repository)
-    if server is None:
-        return "grpc://localhost:8001" if protocol == "grpc" else "http://localhost:8000"
+    server = embedded.require_running(repository)
     return server.grpc_url if protocol == "grpc" else server.http_url
 
 
@@ -241,10 +227,16 @@ def verify(
     from toolkit.deploy.models import choose
     from toolkit.verify import verify as replay
 
+    chosen = choose(repository, names)
     asked = urls or tuple(_url(repository, protocol) for protocol in ("http", "grpc"))
     failed = False
-    for entry in choose(repository, names):
-        replays = replay(entry, asked, atol=atol, rounds=rounds)
+    for entry in chosen:
+        try:
+            replays = replay(entry, asked, atol=atol, rounds=rounds)
+        except ToolkitError as error:
+            screen.error(error)
+            failed = True
+            continue
         screen.verified(entry.name, replays)
         failed = failed or not all(one.passed for one in replays)
     if failed:

@@ -96,8 +96,17 @@ def read_options_file(
             raise ConfigError(
                 f"{path}: unknown key {key!r}", hint=hint or f"known: {', '.join(sorted(known))}"
             )
+    _check_whole_numbers(context.command, values, path)
     context.default_map = {**(context.default_map or {}), **values}
     return path
+
+
+def _check_whole_numbers(command: click.Command, values: Mapping[str, Any], path: Path) -> None:
+    # click makes 3 of 3.7 and 1 of true.
+    whole = {param.name for param in command.params if param.type is click.INT}
+    for key, value in values.items():
+        if key in whole and not (type(value) is int or isinstance(value, str)):
+            raise ConfigError(f"{path}: {key} must be a whole number, not {value!r}")
 
 
 def serving_config(flags: Mapping[str, Any], artifact: Artifact) -> ServingConfig:

@@ -4,6 +4,7 @@ The message is built with Triton's own ``ModelConfig`` and printed by protobuf, 
 is written always parses. The batch axis is added in one place, ``_config_shape``.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +25,9 @@ from toolkit.spec import (
 # Our own key among the backend parameters, which every backend ignores when it does not
 # know it: says that the first of the written dims is the batch axis.
 _EXPLICIT_BATCH = "explicit_batch_axis"
+
+FEATURE_NAMES = "feature_names"
+"""The same, for the names of the columns of a model's one input, as a JSON list."""
 
 
 def to_text(
@@ -97,6 +101,7 @@ def from_message(message: Any) -> tuple[ModelSpec, ServingConfig]:
         inputs=tuple(_read_tensor(tensor, explicit=explicit) for tensor in message.input),
         outputs=tuple(_read_tensor(tensor, explicit=explicit) for tensor in message.output),
         batched=explicit or message.max_batch_size > 0,
+        feature_names=tuple(json.loads(parameters.get(FEATURE_NAMES, "[]"))),
     )
     return spec, _read_serving(message, parameters)
 
@@ -192,6 +197,9 @@ def _write_parameters(message: Any, spec: ModelSpec, serving: ServingConfig) -> 
         message.parameters[known[option]].string_value = str(value)
     if spec.batched and serving.max_batch_size == 0:
         message.parameters[_EXPLICIT_BATCH].string_value = "true"
+    if spec.feature_names:
+        names = json.dumps(spec.feature_names, ensure_ascii=False)
+        message.parameters[FEATURE_NAMES].string_value = names
 
 
 _THREAD_PARAMETERS: Mapping[str, Mapping[str, str]] = {

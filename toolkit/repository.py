@@ -78,8 +78,16 @@ def write(repository: Path, artifact: Artifact, serving: ServingConfig) -> Writt
     config = pbtxt.to_text(artifact.spec, serving, artifact.warmup)
     try:
         repository.mkdir(parents=True, exist_ok=True)
-        with _locked(repository), _staging(repository) as staging:
-            return _write(repository, staging, artifact, config)
+        with _locked(repository):
+            try:
+                with _staging(repository) as staging:
+                    return _write(repository, staging, artifact, config)
+            except OSError as error:
+                # A bind mount looks like the disk beside it until something is moved.
+                if error.errno != errno.EXDEV:
+                    raise
+                with _staging(repository, inside=True) as staging:
+                    return _write(repository, staging, artifact, config)
     except OSError as error:
         raise _write_failed(repository, error) from error
 
@@ -188,7 +196,7 @@ def _locked(repository: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _staging(repository: Path) -> Iterator[Path]:
+def _staging(repository: Path, *, inside: bool = False) -> Iterator[Path]:
     """Give a folder on the repository's file system to build the next state in.
 
     It stands beside the repository where that is possible, because Triton takes every
@@ -196,7 +204,7 @@ def _staging(repository: Path) -> Iterator[Path]:
     """
     repository = repository.resolve()
     beside = repository.parent
-    same_disk = beside.stat().st_dev == repository.stat().st_dev
+    same_disk = beside.stat().st_dev == repository.stat().st_dev and not inside
     home = beside if same_disk and os.access(beside, os.W_OK) else repository
     staging = home / f".{repository.name}.staging"
     _restore(staging, repository)

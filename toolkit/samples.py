@@ -1,7 +1,8 @@
 """Rows from a file or from the command line, as arrays.
 
 A file of plain numbers is a matrix; one whose columns have names is a dict of columns in
-the order of the file, each ``int64``, ``float64``, ``bool`` or text (``object``).
+the order of the file, each ``int64``, ``float64``, ``bool`` or text (``object``). Missing values
+are NaN among numbers and ``None`` among texts; a column of nothing is one of numbers.
 """
 
 import csv
@@ -193,7 +194,8 @@ def _from_cells(cells: Sequence[str]) -> NDArray[Any]:
     if None not in lowered:
         return np.array(lowered, dtype=bool)
     if not all(_is_number(cell) for cell in cells):
-        return _objects(cells)
+        # NA is Namibia's code: among texts only an empty cell is surely missing.
+        return _objects([cell or None for cell in cells])
     try:
         return np.array([int(cell) for cell in cells], dtype=np.int64)
     except (ValueError, OverflowError):
@@ -276,7 +278,7 @@ def _from_json(value: Any) -> Rows:
 
 
 def _column(items: Any, name: str) -> NDArray[Any]:
-    """Return nested lists as an array; ``None`` is NaN among numbers, and refused elsewhere."""
+    """Return nested lists as an array; ``None`` is NaN among numbers and stays among texts."""
     where = f"{name!r}: " if name else ""
     listed = items if isinstance(items, list) else [items]
     try:
@@ -284,7 +286,7 @@ def _column(items: Any, name: str) -> NDArray[Any]:
     except ValueError as error:
         raise _Unreadable(f"{where}ragged, its rows differ in length") from error
     kinds = {type(item) for item in array.flat}
-    if kinds <= {int, float, bool, type(None)} and kinds - {type(None)}:
+    if kinds and kinds <= {int, float, bool, type(None)}:
         if type(None) in kinds:
             numbers = [np.nan if item is None else item for item in array.flat]
             return np.array(numbers, dtype=np.float64).reshape(array.shape)
@@ -294,10 +296,9 @@ def _column(items: Any, name: str) -> NDArray[Any]:
             raise _Unreadable(f"{where}{error}") from error
     if kinds & {list, tuple}:
         raise _Unreadable(f"{where}ragged, its rows differ in length")
-    if not kinds <= {int, float, bool, str, bytes}:
-        odd = next(item for item in array.flat if type(item) not in {int, float, bool, str, bytes})
-        what = "a missing value" if odd is None else f"a {type(odd).__name__}"
-        raise _Unreadable(f"{where}holds {what} where text or a number belongs")
+    odd = sorted(kind.__name__ for kind in kinds - {int, float, bool, str, bytes, type(None)})
+    if odd:
+        raise _Unreadable(f"{where}holds a {odd[0]} where text or a number belongs")
     return array
 
 

@@ -1,9 +1,10 @@
 """What the commands show a person. Results go to stdout, all else to stderr."""
 
+import errno
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import click
 from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from rich.table import Table
 
     from toolkit.deploy.models import Deployed, ServedModel
@@ -28,6 +30,27 @@ _GOOD = click.style("✔", fg="green")
 _BAD = click.style("✘", fg="red")
 
 
+def failure(problem: BaseException) -> int:
+    """Print what ended a command; return its exit code."""
+    match problem:
+        case ToolkitError():
+            error(problem)
+        case click.ClickException():
+            problem.show()
+            return problem.exit_code  # 2 for a wrong command line
+        case click.Abort() | KeyboardInterrupt():
+            note("interrupted; nothing was left half-written")
+            return 130
+        case BrokenPipeError():
+            sys.stderr.close()
+            return 0
+        case OSError():
+            system_error(problem)
+        case _:
+            unexpected(problem)
+    return 1
+
+
 def error(problem: ToolkitError) -> None:
     """Print one line that says what happened, and the next command below it."""
     click.echo(f"{_ERROR} {problem.message}", err=True)
@@ -35,7 +58,31 @@ def error(problem: ToolkitError) -> None:
         click.echo(f"  try: {line}", err=True)
 
 
-def unexpected(problem: Exception) -> None:
+def system_error(problem: OSError) -> None:
+    """Print what the system refused, and where."""
+    where = f": {problem.filename}" if problem.filename else ""
+    full = problem.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    hint = "free some space, or point TMPDIR at another disk" if full else None
+    error(ToolkitError(f"{problem.strerror or problem}{where}", hint=hint))
+
+
+def answer(outputs: "Mapping[str, NDArray[Any]]") -> None:
+    """Print a model's answer as JSON, which has no word for NaN and infinity: null."""
+    shown = {name: _without_nan(values) for name, values in outputs.items()}
+    click.echo(json.dumps(shown, ensure_ascii=False))
+
+
+def _without_nan(values: "NDArray[Any]") -> Any:
+    if values.dtype.kind != "f":
+        return values.tolist()
+    import numpy as np
+
+    shown = values.astype(object)
+    shown[~np.isfinite(values)] = None
+    return shown.tolist()
+
+
+def unexpected(problem: BaseException) -> None:
     """Print a fault of this program, which nobody planned for."""
     text = " ".join(str(problem).split())[:300]
     click.echo(

@@ -117,7 +117,8 @@ def check_model_name(name: str) -> None:
 class ModelSpec:
     """What a model takes and gives, and which Triton backend runs it.
 
-    ``batched`` says that the first axis of every tensor counts rows.
+    ``batched`` says that the first axis of every tensor counts rows; ``feature_names``,
+    what the columns of the one input are called, in their order, where that is known.
     """
 
     name: str
@@ -125,6 +126,7 @@ class ModelSpec:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batched: bool = True
+    feature_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_model_name(self.name)
@@ -132,13 +134,11 @@ class ModelSpec:
             msg = f"model {self.name!r}: unknown backend {self.backend!r}"
             raise ConfigError(msg, hint=f"known backends: {', '.join(MODEL_FILES)}")
         if not self.inputs or not self.outputs:
-            msg = f"model {self.name!r} needs at least one input and one output"
-            raise ConfigError(msg)
+            raise ConfigError(f"model {self.name!r} needs at least one input and one output")
         for kind, tensors in (("input", self.inputs), ("output", self.outputs)):
             names = [tensor.name for tensor in tensors]
             if len(set(names)) != len(names):
-                msg = f"model {self.name!r}: {kind} names repeat: {', '.join(names)}"
-                raise ConfigError(msg)
+                raise ConfigError(f"model {self.name!r}: {kind} names repeat: {', '.join(names)}")
 
 
 MODEL_FILES: Mapping[str, str] = {
@@ -174,8 +174,7 @@ class VersionPolicy:
 
     def __post_init__(self) -> None:
         if self.latest < 1 or any(version < 1 for version in self.specific):
-            msg = "version_policy: version numbers and counts start at 1"
-            raise ConfigError(msg)
+            raise ConfigError("version_policy: version numbers and counts start at 1")
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -190,8 +189,7 @@ class VersionPolicy:
                 return cls(specific=tuple(int(version) for version in rest.split(",")))
         except ValueError:
             pass
-        msg = f"version_policy {text!r} is not one of all, latest:N, specific:1,3"
-        raise ConfigError(msg)
+        raise ConfigError(f"version_policy {text!r} is not one of all, latest:N, specific:1,3")
 
     def __str__(self) -> str:
         if self.all:
@@ -264,24 +262,23 @@ class ServingConfig:
             value = getattr(self, option.name)
             numbers = value if isinstance(value, tuple) else (value,)
             for number in numbers:
+                if isinstance(number, int) and number > _MOST:
+                    raise ConfigError(f"{option.name} must be at most {_MOST}, got {number}")
                 if isinstance(number, int) and number < 0:
-                    msg = f"{option.name} must not be negative, got {number}"
-                    raise ConfigError(msg)
+                    raise ConfigError(f"{option.name} must not be negative, got {number}")
         for name in ("intra_op_thread_count", "inter_op_thread_count"):
             if getattr(self, name) == 0:
                 msg = f"{name} must be at least 1; leave it out for the library's own choice"
                 raise ConfigError(msg)
         if self.execution_mode not in {None, 0, 1}:
-            msg = f"execution_mode must be 0 or 1, got {self.execution_mode}"
-            raise ConfigError(msg)
+            raise ConfigError(f"execution_mode must be 0 or 1, got {self.execution_mode}")
 
     def _check_batching(self) -> None:
         limit = max(self.max_batch_size, 1)
         for name in ("preferred_batch_size", "warmup_batch_sizes"):
             sizes: tuple[int, ...] = getattr(self, name)
             if 0 in sizes:
-                msg = f"{name} holds 0; sizes start at 1"
-                raise ConfigError(msg)
+                raise ConfigError(f"{name} holds 0; sizes start at 1")
             # A warm-up above max_batch_size crashed tritonserver with a C++ backend (25.11).
             if sizes and max(sizes) > limit:
                 msg = f"{name} holds {max(sizes)}, above max_batch_size {self.max_batch_size}"
@@ -294,6 +291,8 @@ class ServingConfig:
                 f" priority_levels {self.priority_levels}"
             )
             raise ConfigError(msg)
+        if self.priority_levels > 1 and self.preserve_ordering:
+            raise ConfigError("preserve_ordering leaves room for one priority level only")
         if self.priority_levels and not self.default_priority_level:
             middle = (self.priority_levels + 1) // 2
             object.__setattr__(self, "default_priority_level", middle)
@@ -307,13 +306,12 @@ class ServingConfig:
 
     def _check_instances(self) -> None:
         if self.instance_count < 1:
-            msg = "instance_count must be at least 1"
-            raise ConfigError(msg)
+            raise ConfigError("instance_count must be at least 1")
         if self.gpus and self.instance_kind is not InstanceKind.KIND_GPU:
-            msg = f"gpus need instance_kind KIND_GPU, not {self.instance_kind}"
-            raise ConfigError(msg)
+            raise ConfigError(f"gpus need instance_kind KIND_GPU, not {self.instance_kind}")
 
 
+_MOST = 2**31 - 1
 _NEEDS_BATCHER = (
     "max_queue_delay_microseconds",
     "preferred_batch_size",

@@ -119,7 +119,7 @@ class _Asker:
 
     @property
     def _rows_per_request(self) -> int:
-        config = self.client.config(self.entry.name)
+        config = self.client.config(self.entry.name, self._version)
         return min(int(config.get("max_batch_size", 0)), len(self.rows))
 
     def one_by_one(self, allowed: float) -> Replay:
@@ -145,12 +145,25 @@ class _Asker:
         return self._compare("concurrent", orders, answers, allowed)
 
     def _ask(self, rows: slice) -> Mapping[str, NDArray[Any]]:
-        return self.client.predict(
-            self.entry.name,
-            _take(self.rows.inputs, rows),
-            version=str(self.entry.versions[-1]),
-            outputs=list(self.rows.expected),
+        inputs = _take(self.rows.inputs, rows)
+        if self._row_is_request:
+            inputs = {name: array[0] for name, array in inputs.items()}
+        answer = self.client.predict(
+            self.entry.name, inputs, version=self._version, outputs=list(self.rows.expected)
         )
+        if self._row_is_request:
+            return {name: array[None] for name, array in answer.items()}
+        return answer
+
+    @property
+    def _version(self) -> int:
+        return self.entry.versions[-1]
+
+    @property
+    def _row_is_request(self) -> bool:
+        """Whether the model has no batch axis, so that each row is a request of its own."""
+        first = self.client.metadata(self.entry.name, self._version).inputs[0]
+        return self.rows.inputs[first.name].ndim == len(first.shape) + 1
 
     def _compare(
         self,

@@ -1,11 +1,14 @@
 """Serve a pickled predictor on Triton's Python backend.
 
-Beside this file stand the predictor itself, ``predictor.json`` (how to ask it) and
-``requirements.txt`` (what the server's Python must hold). This file imports nothing but
-numpy until a model is loaded, and works without Triton too: ``load`` and ``predict``.
+Beside this file stand the predictor itself, ``predictor.json`` (how to ask it),
+``requirements.txt`` (what the server's Python must hold) and modules of the predictor's own.
+This file imports nothing but numpy until a model is loaded, and works without Triton too:
+``load`` and ``predict``.
 """
 
+import contextlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,36 @@ def load(folder: Path) -> tuple[Any, dict[str, Any]]:
     import joblib
 
     settings = json.loads((folder / "predictor.json").read_text(encoding="utf-8"))
-    return joblib.load(folder / settings["file"]), settings
+    # For modules of the predictor's own. The entry stays: functions may import when called.
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    predictor = joblib.load(folder / settings["file"])
+    _single_threaded(predictor)
+    return predictor, settings
+
+
+def _single_threaded(predictor: Any) -> None:
+    """Set ``n_jobs`` to 1 in every scikit-learn object that the predictor is or holds.
+
+    A server runs instances side by side anyway, and threads add up a forest's answers in
+    the order in which they end, so that the same row would not give the same bits twice.
+    """
+    waiting = [predictor, getattr(predictor, "__dict__", None)]
+    seen = set()
+    while waiting:
+        part = waiting.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, dict):
+            waiting += part.values()
+        elif isinstance(part, list | tuple):
+            waiting += part
+        elif hasattr(part, "get_params"):
+            with contextlib.suppress(Exception):  # Others have a get_params of their own kind.
+                if "n_jobs" in part.get_params(deep=False):
+                    part.set_params(n_jobs=1)
+            waiting.append(getattr(part, "__dict__", None))
 
 
 def predict(predictor: Any, settings: dict[str, Any], tensors: Tensors) -> Tensors:

@@ -105,6 +105,11 @@ def bad_options_file(folder: Path) -> list[object]:
     return [fitted(folder), "--trusted", "--options", folder / "options.yaml"]
 
 
+def half_a_number(folder: Path) -> list[object]:
+    (folder / "options.yaml").write_text("max_batch_size: 3.7\n")
+    return [fitted(folder), "--trusted", "--options", folder / "options.yaml"]
+
+
 def trusting_options_file(folder: Path) -> list[object]:
     (folder / "options.yaml").write_text("trusted: true\n")
     return [fitted(folder), "--options", folder / "options.yaml"]
@@ -130,6 +135,7 @@ def trusting_options_file(folder: Path) -> list[object]:
         (bad_option, "above max_batch_size", "raise max_batch_size"),
         (unknown_release, "19.01", "25.11"),
         (bad_options_file, "unknown key 'max_batch'", "max_batch_size"),
+        (half_a_number, "max_batch_size must be a whole number, not 3.7", ""),
         (trusting_options_file, "unknown key 'trusted'", "--trusted"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -159,6 +165,7 @@ def assert_one_line(ended: Ended, words: str, hint: str = "") -> None:
     [
         (["deploy"], "holds no models"),
         (["deploy", "churn"], "no model 'churn'"),
+        (["predict", "churn", "--input", "[[1, 2]]"], "no embedded server is running"),
         (["status"], "no embedded server is running"),
         (["unload", "churn"], "no embedded server is running"),
         (["logs"], "no embedded server is running"),

@@ -202,6 +202,26 @@ def test_a_changed_model_is_reloaded_while_the_server_runs(
     assert run("unload", "changing", "--repository", folder / "repo").code == 0
 
 
+def test_columns_find_their_places_by_name_and_strangers_are_refused(
+    run: Run, folder: Path, truth: dict[str, np.ndarray]
+) -> None:
+    x, y = load_iris(return_X_y=True, as_frame=True)
+    model = LogisticRegression(max_iter=500).fit(x, y)
+    joblib.dump(model, folder / "named.joblib")
+    repo = ["--repository", folder / "repo"]
+    assert run("convert", folder / "named.joblib", "--trusted", *repo).code == 0
+    assert run("deploy", "named", *repo).code == 0
+    columns = {str(name): x[name].tolist() for name in reversed(x.columns)}
+    ended = run("predict", "named", "--input", json.dumps(columns), *repo)
+    answer = json.loads(ended.out)["probabilities"]
+    np.testing.assert_allclose(answer, model.predict_proba(x), rtol=1e-4, atol=1e-4)
+    columns["petal weight"] = columns.pop("petal width (cm)")
+    ended = run("predict", "named", "--input", json.dumps(columns), *repo)
+    assert ended.code == 1
+    assert "missing: 'petal width (cm)'; unknown: 'petal weight'" in ended.err
+    assert run("unload", "named", *repo).code == 0
+
+
 def test_converting_the_same_file_again_writes_nothing(
     run: Run, folder: Path, truth: dict[str, np.ndarray]
 ) -> None:

@@ -119,7 +119,39 @@ def test_missing_numbers_are_nan_and_text_that_looks_missing_stays_text(tmp_path
 
     assert isinstance(rows, dict)
     np.testing.assert_array_equal(rows["dose"], [1.0, np.nan, np.nan])
-    assert rows["country"].tolist() == ["NA", "DE", ""]
+    assert rows["country"].tolist() == ["NA", "DE", None]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "city,dose,note\nRome,1,\n,2.5,\n"),
+        (
+            "a.jsonl",
+            '{"city": "Rome", "dose": 1, "note": null}\n{"city": null, "dose": 2.5, "note": null}',
+        ),
+        ("a.json", '{"city": ["Rome", null], "dose": [1, 2.5], "note": [null, null]}'),
+        ("a.parquet", ""),
+    ],
+)
+def test_a_missing_text_is_none_and_a_column_of_nothing_is_nan_in_every_format(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    path = tmp_path / name
+    if content:
+        path.write_text(content)
+    else:
+        frame = pd.DataFrame({"city": ["Rome", None], "dose": [1, 2.5], "note": [None, None]})
+        frame.to_parquet(path)
+
+    rows = read_rows(path)
+
+    assert isinstance(rows, dict)
+    assert rows["city"].dtype == object
+    assert rows["city"].tolist() == ["Rome", None]
+    assert rows["dose"].tolist() == [1.0, 2.5]
+    assert rows["note"].dtype == np.float64
+    assert np.isnan(rows["note"]).all()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +174,7 @@ def test_missing_numbers_are_nan_and_text_that_looks_missing_stays_text(tmp_path
         ("a.json", "[]", "holds no rows"),
         ("a.json", "{}", "holds no rows"),
         ("a.json", '[{"a": 1}, 2]', "row 1 has other keys"),
-        ("a.json", '{"a": ["x", null]}', "'a': holds a missing value"),
+        ("a.json", '{"a": ["x", {}]}', "'a': holds a dict"),
         ("a.json", "[" * 100_000, "nested too deeply"),
         ("a.jsonl", "[1]\n[1\n", "line 2: not JSON"),
         ("a.jsonl", "[1]\n7\n", "line 2: neither a list nor an object"),

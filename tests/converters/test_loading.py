@@ -158,3 +158,28 @@ def test_a_road_the_framework_does_not_have_is_refused(convert_model: Convert, i
 def test_a_name_that_triton_refuses_stops_before_anything_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match="cannot name a model"):
         convert(tmp_path / "x.pkl", ConversionOptions(name="../x"), tmp_path)
+
+
+class Exit:
+    """Ends the program when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return sys.exit, (0,)
+
+
+def test_a_pickle_that_ends_the_program_does_not_load(tmp_path: Path) -> None:
+    path = tmp_path / "exit.pkl"
+    path.write_bytes(pickle.dumps(Exit()))
+    with pytest.raises(ModelFileError, match=r"exit\.pkl does not load: SystemExit: 0"):
+        load(path, trusted=True)
+
+
+@pytest.mark.parametrize("content", [b"no pickle at all", pickle.dumps(list(range(99)))[:40]])
+def test_a_damaged_pickle_names_the_kind_of_error_and_what_to_do(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "broken.joblib"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match=r"does not load: \w+(Error|Exception)") as caught:
+        load(path, trusted=True)
+    assert "save the model again" in str(caught.value.hint)

@@ -142,3 +142,29 @@ def test_a_map_output_is_refused(convert_model: Convert, tmp_path: Path, iris: D
     path.write_bytes(model.SerializeToString())
     with pytest.raises(UnsupportedModelError, match="seq"):
         convert_model(path)
+
+
+def test_a_graph_that_mixes_the_rows_of_a_batch_is_refused(
+    convert_model: Convert, stored: Store
+) -> None:
+    mean = helper.make_node("ReduceMean", ["x"], ["mean"], keepdims=0)
+    centred = helper.make_node("Sub", ["x", "mean"], ["y"])
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])]
+    graph = helper.make_graph([mean, centred], "centred", inputs, outputs)
+    opsets = [helper.make_opsetid("", 17)]
+    path = stored(helper.make_model(graph, opset_imports=opsets, ir_version=8))
+    with pytest.raises(UnsupportedModelError, match="requests cannot share a batch") as caught:
+        convert_model(path)
+    assert "max_batch_size: 0" in str(caught.value.hint)
+
+
+def test_no_session_reports_to_its_maker(
+    convert_model: Convert, stored: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime as ort
+
+    silenced: list[bool] = []
+    monkeypatch.setattr(ort, "disable_telemetry_events", lambda: silenced.append(True))
+    convert_model(stored(doubling(["n", 3])))
+    assert silenced

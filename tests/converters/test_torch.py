@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from tests.converters.conftest import Array, Convert
-from tests.converters.torch_models import Lookup, Memory, Pair, Perceptron
+from tests.converters.torch_models import (
+    Centred,
+    Interrupted,
+    Lookup,
+    Memory,
+    Pair,
+    Perceptron,
+)
 from toolkit.errors import SampleError, UnsupportedModelError
 from toolkit.spec import DType, Road, TensorSpec
 
@@ -106,3 +113,18 @@ def test_weights_alone_cannot_be_served(convert_model: Convert, tmp_path: Path) 
     with pytest.raises(UnsupportedModelError, match="weights only") as caught:
         convert_model(path)
     assert "torch.jit.script" in str(caught.value.hint)
+
+
+def test_ctrl_c_while_exporting_ends_the_conversion(
+    convert_model: Convert, saved: Save, rows: Array
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        convert_model(saved(Interrupted()), rows, trusted=True)
+
+
+def test_a_module_that_mixes_the_rows_of_a_batch_takes_no_road(
+    convert_model: Convert, saved: Save, rows: Array
+) -> None:
+    refusal = "requests cannot share a batch"
+    with pytest.raises(UnsupportedModelError, match=f"onnx: .*{refusal}; torchscript: .*{refusal}"):
+        convert_model(saved(Centred()), rows, trusted=True)

@@ -41,3 +41,19 @@ class Lookup(torch.nn.Module):  # type: ignore[misc]
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return torch.tensor([[max(row)] for row in features.tolist()])
+
+
+class Interrupted(torch.nn.Module):  # type: ignore[misc]
+    """Ctrl-C while it is exported, wrapped in another exception as torch does."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        if torch.compiler.is_exporting():
+            raise RuntimeError("export failed") from KeyboardInterrupt()
+        return features * 2
+
+
+class Centred(torch.nn.Module):  # type: ignore[misc]
+    """Every answer depends on all rows of the batch."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features - features.mean()

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -267,12 +268,92 @@ def test_a_state_file_of_a_process_that_is_another_by_now_is_not_believed(
     assert not embedded.stop(repo)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}'])
-def test_a_damaged_state_file_counts_as_none(repo: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', None])
+def test_a_damaged_state_file_hides_no_server_that_runs_and_invents_none(
+    repo: Path, options: ServerOptions, text: str | None
+) -> None:
+    server = embedded.start(repo, options)
+    path = state.folder(repo) / "state.json"
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    assert embedded.running(repo) == server
+    assert embedded.stop(repo)
+    if text is not None:
+        path.write_text(text)
+    assert embedded.running(repo) is None
+
+
+def test_a_state_file_with_other_types_in_it_is_not_believed(repo: Path) -> None:
     path = state.folder(repo) / "state.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    values = dict.fromkeys(Server.__dataclass_fields__, "x")
+    path.write_text(json.dumps(values))
     assert embedded.running(repo) is None
+
+
+def test_two_deployments_at_once_share_one_server(repo: Path, options: ServerOptions) -> None:
+    script = f"""
+from pathlib import Path
+from toolkit.deploy import embedded, models
+repo = Path({str(repo)!r})
+options = embedded.ServerOptions(http_port={options.http_port}, grpc_port={options.grpc_port},
+    metrics_port={options.metrics_port})
+server, results = embedded.deploy(repo, models.choose(repo, []), options)
+assert not any(result.error for result in results), results
+print(server.pid)
+"""
+    programs = [
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    pids = {program.communicate(timeout=60)[0] for program in programs}
+    assert [program.returncode for program in programs] == [0, 0, 0]
+    assert len(pids) == 1
+
+
+def test_ctrl_c_while_models_load_stops_the_server_that_was_started_for_them(
+    repo: Path, options: ServerOptions
+) -> None:
+    add_model(repo, "endless", "import time\ntime.sleep(600)\n")
+    script = f"""
+from pathlib import Path
+from toolkit.deploy import embedded, models
+repo = Path({str(repo)!r})
+options = embedded.ServerOptions(http_port={options.http_port}, grpc_port={options.grpc_port},
+    metrics_port={options.metrics_port})
+embedded.deploy(repo, models.choose(repo, ["endless"]), options)
+"""
+    program = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
+    wait_for(lambda: bool(list(embedded._stubs(repo))))
+    program.send_signal(signal.SIGINT)
+    _, err = program.communicate(timeout=30)
+    assert b"KeyboardInterrupt" in err
+    assert embedded.running(repo) is None
+    assert left_behind(repo) == []
+
+
+def test_a_model_whose_process_died_is_started_anew_by_the_next_deployment(
+    repo: Path, options: ServerOptions
+) -> None:
+    rows = np.ones((4, 2), np.float32)
+    arrays: dict[str, Any] = {"input:x": rows, "expected:y": rows * 2}
+    np.savez(repo / "double/1/proof.npz", **arrays)
+    server, _ = embedded.deploy(repo, models.choose(repo, []), options)
+    for stub in embedded._stubs(repo):
+        stub.kill()
+    wait_for(lambda: not list(embedded._stubs(repo)))
+    with embedded.client(server) as client:
+        (result,) = models.load(client, models.choose(repo, []))
+    assert (result.error, result.rows) == (None, 4)
+
+
+def test_an_address_of_another_machine_is_not_called_a_port_in_use(
+    repo: Path, options: ServerOptions
+) -> None:
+    with pytest.raises(DeployError, match=r"cannot listen on 192\.0\.2\.1") as caught:
+        embedded.start(repo, replace(options, address="192.0.2.1"))
+    assert not isinstance(caught.value, PortInUseError)
 
 
 def test_a_server_that_dies_while_it_loads_is_reported_as_dead(

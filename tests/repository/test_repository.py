@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -107,6 +108,22 @@ def test_nothing_but_entries_stands_in_the_repository_afterwards(tmp_path: Path)
     repository.write(tmp_path / "repo", artifact(tmp_path / "a", "one"), ServingConfig())
     assert [path.name for path in (tmp_path / "repo").iterdir()] == ["churn"]
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_repository_on_a_mount_of_its_own_is_written_from_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_in_place = repository._put_in_place
+
+    def across_mounts(built: Path, target: Path) -> None:
+        # What renaming into a bind mount from beside it gives.
+        if not built.is_relative_to(tmp_path / "repo"):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        put_in_place(built, target)
+
+    monkeypatch.setattr(repository, "_put_in_place", across_mounts)
+    repository.write(tmp_path / "repo", artifact(tmp_path / "a", "one"), ServingConfig())
+    assert [path.name for path in (tmp_path / "repo").iterdir()] == ["churn"]
 
 
 def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:

@@ -95,6 +95,22 @@ def test_one_bit_of_difference_is_noticed_and_can_be_let_pass(repo: Path, server
     assert failed_ways(repo, server, "off", atol=1e-5) == set()
 
 
+def test_a_model_without_a_batch_axis_gets_each_row_as_a_request_of_its_own(
+    repo: Path, server: Server
+) -> None:
+    add_model(repo, "whole")
+    config = CONFIG.replace("max_batch_size: 16", "").replace("[ 2 ]", "[ 1, 2 ]")
+    (repo / "whole/config.pbtxt").write_text(config.replace("dynamic_batching", "#"))
+    rows = np.random.default_rng(1).normal(size=(20, 1, 2)).astype(np.float32)
+    arrays: dict[str, Any] = {"input:x": rows, "expected:y": rows * 2}
+    np.savez(repo / "whole/1/proof.npz", **arrays)
+    with embedded.client(server) as client:
+        client.load("whole")
+    replays = verify(repository.find(repo, "whole"), (server.http_url, server.grpc_url))
+    assert {replay.way for replay in replays} == {"one by one", "concurrent"}
+    assert [replay.first for replay in replays] == [None] * len(replays)
+
+
 def test_a_deployed_model_that_answers_wrongly_is_not_called_served(
     repo: Path, server: Server
 ) -> None:

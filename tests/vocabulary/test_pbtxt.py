@@ -70,6 +70,13 @@ def test_the_model_survives_with_and_without_batching(max_batch_size: int) -> No
     assert pbtxt.parse(pbtxt.to_text(SPEC, serving, WARMUP)) == (SPEC, serving)
 
 
+def test_the_names_of_the_columns_survive() -> None:
+    one = (TensorSpec("input", DType.FP32, (2,)),)
+    spec = replace(SPEC, inputs=one, feature_names=("age", 'h "ö" t'))
+    serving = ServingConfig(warmup_batch_sizes=())
+    assert pbtxt.parse(pbtxt.to_text(spec, serving)) == (spec, serving)
+
+
 def test_a_label_is_written_as_one_value_reshaped_to_none() -> None:
     message = pbtxt.to_message(SPEC, ServingConfig(), WARMUP)
     assert list(message.output[0].dims) == [1]

@@ -74,6 +74,8 @@ def test_a_backend_nobody_knows_is_refused_with_those_that_are_known() -> None:
         ({"priority_levels": 2, "default_priority_level": 3}, "above priority_levels 2"),
         ({"dynamic_batching": False, "max_queue_size": 5}, "above 0 is there max_queue_size"),
         ({"max_batch_size": 0, "max_queue_delay_microseconds": 5}, "only with dynamic_batching"),
+        ({"priority_levels": 2, "preserve_ordering": True}, "one priority level only"),
+        ({"max_batch_size": 2**31}, "at most 2147483647"),
         ({"gpus": (0,)}, "need instance_kind KIND_GPU"),
     ],
 )

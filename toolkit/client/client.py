@@ -1,5 +1,6 @@
 """The client: rows in, named arrays out, whatever wire lies between."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -40,6 +41,7 @@ from toolkit.errors import (
     RequestError,
     UnknownModelError,
 )
+from toolkit.pbtxt import FEATURE_NAMES
 
 _PORTS = {"http": 8000, "https": 443, "grpc": 8001, "grpcs": 443}
 
@@ -78,6 +80,12 @@ class _Signature:
     def optional(self) -> frozenset[str]:
         inputs = self.config.get("input", ())
         return frozenset(spec["name"] for spec in inputs if spec.get("optional"))
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """What the columns of the one input are called, in their order, where it is known."""
+        parameter = self.config.get("parameters", {}).get(FEATURE_NAMES, {})
+        return tuple(json.loads(parameter.get("string_value", "[]")))
 
     @property
     def scalars(self) -> frozenset[str]:
@@ -302,7 +310,12 @@ def _parts(call: InferRequest, rows: object, signature: _Signature) -> list[Infe
             f"the model has no output {', '.join(map(repr, unknown))}",
             hint=f"it gives {', '.join(map(repr, offered))}",
         )
-    tensors = to_tensors(rows, signature.metadata.inputs, optional=signature.optional)
+    tensors = to_tensors(
+        rows,
+        signature.metadata.inputs,
+        optional=signature.optional,
+        feature_names=signature.feature_names,
+    )
     step = signature.max_batch_size
     count = check_row_counts(tensors) if step else 0
     pieces = (

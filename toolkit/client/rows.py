@@ -18,14 +18,19 @@ from toolkit.errors import InvalidInputError
 
 
 def to_tensors(
-    rows: object, inputs: Sequence[TensorMetadata], *, optional: Collection[str] = ()
+    rows: object,
+    inputs: Sequence[TensorMetadata],
+    *,
+    optional: Collection[str] = (),
+    feature_names: Sequence[str] = (),
 ) -> dict[str, NDArray[Any]]:
     """Return one array for each of ``inputs`` from ``rows``.
 
     ``rows`` is an array, nested lists, a DataFrame, or a dict of columns or tensors. For
     one input: anything of its shape, a single row without the batch axis, or as many
-    columns as a row has values, in their order. For more inputs: columns or keys with the
-    names of the inputs. ``optional`` inputs may be missing.
+    columns as a row has values, by ``feature_names`` where the model has them and the
+    columns too, else in their order. For more inputs: columns or keys with the names of
+    the inputs. ``optional`` inputs may be missing.
 
     Raises ``InvalidInputError`` naming the input, what it takes and what it got.
     """
@@ -40,8 +45,9 @@ def to_tensors(
             )
         return {inputs[0].name: _tensor(columns, inputs[0])}
     if len(inputs) == 1 and inputs[0].name not in columns:
-        return {inputs[0].name: _from_columns(columns, inputs[0])}
-    _check_names(columns, inputs, optional)
+        ordered = _in_order(columns, feature_names)
+        return {inputs[0].name: _from_columns(ordered, inputs[0])}
+    _check_names(columns, [spec.name for spec in inputs], optional)
     return {
         spec.name: _tensor(columns[spec.name], spec, column=frame is not None)
         for spec in inputs
@@ -72,17 +78,33 @@ def _frame_columns(rows: object) -> dict[str, NDArray[Any]] | None:
     return {name: frame.iloc[:, place].to_numpy() for place, name in enumerate(names)}
 
 
+def _in_order(columns: Mapping[str, object], feature_names: Sequence[str]) -> Mapping[str, object]:
+    """Return the columns in the order the model was trained with.
+
+    Columns that only have numbers, 0 to the last, have no names; they stay as they are.
+    """
+    numbered = [str(name) for name in columns] == [str(place) for place in range(len(columns))]
+    if not feature_names or numbered:
+        return columns
+    # LightGBM, when it is trained, writes underscores for the blanks in names.
+    columns = {
+        name if name in feature_names else str(name).replace(" ", "_"): values
+        for name, values in columns.items()
+    }
+    _check_names(columns, feature_names, ())
+    return {name: columns[name] for name in feature_names}
+
+
 def _check_names(
-    columns: Mapping[str, object], inputs: Sequence[TensorMetadata], optional: Collection[str]
+    columns: Mapping[str, object], names: Sequence[str], optional: Collection[str]
 ) -> None:
-    names = [spec.name for spec in inputs]
     missing = [name for name in names if name not in columns and name not in optional]
     unknown = [str(name) for name in columns if name not in names]
     if missing or unknown:
         parts = [f"missing: {_list(missing)}"] if missing else []
         parts += [f"unknown: {_list(unknown)}"] if unknown else []
         raise InvalidInputError(
-            f"the names do not match the model's inputs ({'; '.join(parts)})",
+            f"the names do not match the model's ({'; '.join(parts)})",
             hint=f"the model takes {_list(names)}",
         )
 

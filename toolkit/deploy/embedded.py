@@ -111,9 +111,15 @@ def deploy(
     Raises what ``start`` raises, and ``ServerDiedError`` when the server ends while it
     loads.
     """
+    ran_before = running(repository) is not None
     server = start(repository, options)
-    with _stubs_end_with(server, repository), client(server) as control:
-        results = models.load(control, chosen, on_done)
+    try:
+        with _stubs_end_with(server, repository), client(server) as control:
+            results = models.load(control, chosen, on_done)
+    except BaseException:
+        if not ran_before:
+            stop(repository, timeout=0)
+        raise
     if any(isinstance(result.error, ConnectionFailedError) for result in results):
         check_alive(repository, server)
     return server, results
@@ -125,8 +131,11 @@ def start(repository: Path, options: ServerOptions) -> Server:
     No model is loaded yet. Raises ``RuntimeNotReadyError``, ``PortInUseError`` (all
     ports at once), ``ServerDiedError``; on any failure, and on Ctrl-C, nothing is left.
     """
-    if server := running(repository):
-        return server
+    with _state_folder(), state.locked(repository):
+        return running(repository) or _start(repository, options)
+
+
+def _start(repository: Path, options: ServerOptions) -> Server:
     runtime = require()
     _check(runtime)
     require_free(options.address, (options.http_port, options.grpc_port, options.metrics_port))
@@ -136,10 +145,21 @@ def start(repository: Path, options: ServerOptions) -> Server:
         server = _launch(repository, folder, runtime, options)
         _wait_until_live(repository, server, options.start_timeout)
     except BaseException:
-        stop(repository, timeout=5)
-        _clear(repository)
+        _stop(repository, timeout=0)
         raise
     return server
+
+
+@contextmanager
+def _state_folder() -> Iterator[None]:
+    """Say what to do where the state cannot be kept."""
+    try:
+        yield
+    except OSError as error:
+        raise DeployError(
+            f"cannot keep the server's state in {error.filename}: {error.strerror}",
+            hint="point XDG_STATE_HOME at a folder you can write to",
+        ) from error
 
 
 def stop(repository: Path, *, timeout: float = 60.0) -> bool:
@@ -147,10 +167,16 @@ def stop(repository: Path, *, timeout: float = 60.0) -> bool:
 
     Requests in flight are finished first, for at most ``timeout`` seconds.
     """
+    with _state_folder(), state.locked(repository):
+        return _stop(repository, timeout)
+
+
+def _stop(repository: Path, timeout: float) -> bool:
     server = state.read(repository)
     process = server.process() if server else None
     if server is not None and process is not None:
-        _drain(server, timeout)
+        if timeout:
+            _drain(server, timeout)
         with suppress(psutil.NoSuchProcess):
             process.terminate()
             try:
@@ -203,25 +229,19 @@ def _lay_out(folder: Path, runtime: Runtime) -> None:
 
     A link out of the folder is refused by Triton ("escapes backend directory").
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        backends = folder / "backends"
-        shutil.rmtree(backends, ignore_errors=True)
-        shutil.copytree(runtime.python_backend, backends / "python")
-        stub = backends / "python" / runtime.stub.name
-        stub.write_bytes(stub_for_numpy(runtime.stub.read_bytes(), version("numpy")))
-        stub.chmod(0o755)
-        with resources.as_file(resources.files("python_backend") / "backends") as ours:
-            _copy_backends(ours, backends)
-        (folder / "empty").mkdir(exist_ok=True)
-        log = folder / "server.log"
-        if log.exists():
-            log.replace(log.with_suffix(".log.1"))
-    except OSError as error:
-        raise DeployError(
-            f"cannot prepare {folder}: {error.strerror or error}",
-            hint="point XDG_STATE_HOME at a folder you can write to",
-        ) from error
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    backends = folder / "backends"
+    shutil.rmtree(backends, ignore_errors=True)
+    shutil.copytree(runtime.python_backend, backends / "python")
+    stub = backends / "python" / runtime.stub.name
+    stub.write_bytes(stub_for_numpy(runtime.stub.read_bytes(), version("numpy")))
+    stub.chmod(0o755)
+    with resources.as_file(resources.files("python_backend") / "backends") as ours:
+        _copy_backends(ours, backends)
+    (folder / "empty").mkdir(exist_ok=True)
+    log = folder / "server.log"
+    if log.exists():
+        log.replace(log.with_suffix(".log.1"))
 
 
 def _copy_backends(ours: Path, backends: Path) -> None:

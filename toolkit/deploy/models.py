@@ -88,8 +88,12 @@ def load(
             on_done(result)
         return result
 
-    with ThreadPoolExecutor(_LOADS_AT_ONCE) as pool:
+    pool = ThreadPoolExecutor(_LOADS_AT_ONCE)
+    try:
         return tuple(pool.map(load_one, chosen))
+    finally:
+        # Not waited for: who presses Ctrl-C does not want to sit out a long load.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _load_one(client: Client, entry: RepositoryEntry) -> Deployed:
@@ -122,7 +126,12 @@ def _first_answers(client: Client, entry: RepositoryEntry) -> int:
         except ConnectionFailedError:
             raise
         except RequestError as error:
-            if not error.retryable or time.monotonic() > deadline:
+            if "not healthy" in error.message and time.monotonic() < deadline:
+                # The process of the model is dead, and loading what has not changed
+                # leaves it so.
+                client.unload(entry.name)
+                client.load(entry.name, timeout=_LOAD_TIMEOUT)
+            elif not error.retryable or time.monotonic() > deadline:
                 raise
         time.sleep(0.1)
 

@@ -1,11 +1,12 @@
 """Are the ports a server needs free, and who has them if not?"""
 
+import errno
 import socket
 from contextlib import suppress
 
 import psutil
 
-from toolkit.errors import PortInUseError
+from toolkit.errors import DeployError, PortInUseError
 
 
 def require_free(address: str, ports: tuple[int, int, int]) -> None:
@@ -35,8 +36,13 @@ def _is_free(address: str, port: int) -> bool:
             raise PortInUseError(
                 f"port {port} needs more rights than you have", hint="choose ports above 1023"
             ) from error
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise DeployError(
+                f"cannot listen on {address}: {error.strerror}",
+                hint="--address takes an address of this machine: 127.0.0.1, or 0.0.0.0 for all",
+            ) from error
     return True
 
 

@@ -4,14 +4,19 @@ One folder a repository, below ``XDG_STATE_HOME``: ``state.json`` while a server
 its log, and the backends it was started with.
 """
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import platformdirs
 import psutil
+
+from toolkit.runtime.wheels import TRITON_VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,13 +87,57 @@ def write(repository: Path, server: Server) -> None:
 
 
 def read(repository: Path) -> Server | None:
-    """Return what was recorded last, whether or not that server still runs."""
+    """Return what was recorded last, whether or not that server still runs.
+
+    Where the record is lost, a server that runs is found by its command line, which
+    holds all of it.
+    """
     try:
         text = (folder(repository) / "state.json").read_text(encoding="utf-8")
-        return Server(**json.loads(text))
+        server = Server(**json.loads(text))
     except (OSError, ValueError, TypeError):
         # A missing, cut or older file says as much as no file.
-        return None
+        return _find(repository)
+    whole = all(type(getattr(server, name)) is kind for name, kind in _KINDS.items())
+    return server if whole else _find(repository)
+
+
+_KINDS = {"pid": int, "created": float, "http_port": int, "address": str, "token": str}
+
+
+def _find(repository: Path) -> Server | None:
+    wanted = f"--backend-directory={folder(repository) / 'backends'}"
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, KeyError, ValueError):
+            arguments = process.cmdline()
+            if wanted not in arguments:
+                continue
+            said = dict(word.lstrip("-").split("=", 1) for word in arguments if "=" in word)
+            return Server(
+                pid=process.pid,
+                created=process.create_time(),
+                address=said["http-address"],
+                http_port=int(said["http-port"]),
+                grpc_port=int(said["grpc-port"]),
+                metrics_port=int(said["metrics-port"]),
+                token=said["http-restricted-api"].rpartition("=")[2],
+                repository=said["model-repository"],
+                triton_version=TRITON_VERSION,
+            )
+    return None
+
+
+@contextmanager
+def locked(repository: Path) -> Iterator[None]:
+    """Let one command at a time start or stop the server of ``repository``."""
+    home = folder(repository)
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle = os.open(home, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def forget(repository: Path) -> None:

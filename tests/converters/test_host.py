@@ -1,0 +1,119 @@
+"""The file that serves a pickled predictor on Triton's Python backend."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from tests.converters.conftest import Array, Convert, Data
+from toolkit.errors import UnsupportedModelError
+from toolkit.spec import Artifact, Road
+
+
+class Centred:
+    """Every answer depends on all rows of the batch."""
+
+    def predict(self, rows: Array) -> Array:
+        sums: Array = rows.sum(axis=1)
+        return np.asarray(sums - sums.mean())
+
+
+def test_a_predictor_that_mixes_the_rows_of_a_batch_is_refused(
+    convert_model: Convert, iris: Data
+) -> None:
+    with pytest.raises(UnsupportedModelError, match=r"by up to .*requests cannot share a batch"):
+        convert_model(Centred(), iris[0])
+
+
+class Holder:
+    """A user's own object around an estimator."""
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+    def predict(self, rows: Array) -> Array:
+        answers: Array = self.held.predict(rows)
+        return answers
+
+
+def served(artifact: Artifact) -> Any:
+    """Load the predictor as the host does."""
+    host = artifact.files["model.py"]
+    spec = importlib.util.spec_from_file_location("host", host)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.load(host.parent)[0]
+
+
+def test_the_host_asks_every_forest_with_one_thread(convert_model: Convert, iris: Data) -> None:
+    x, y = iris
+    forest = RandomForestClassifier(3, n_jobs=2, random_state=0)
+    search = GridSearchCV(make_pipeline(StandardScaler(), forest), {}, cv=2).fit(x, y)
+    forest.fit(x, y)
+    assert served(convert_model(forest, x, road=Road.PYTHON)).n_jobs == 1
+    found = served(convert_model(search, x, road=Road.PYTHON))
+    assert found.best_estimator_[-1].n_jobs == 1
+    assert served(convert_model(Holder(forest), x)).held.n_jobs == 1
+
+
+def scorer_beside(folder: Path, module: str) -> Path:
+    """Store an object whose class is in a module beside it, which uses another one there."""
+    folder.mkdir()
+    (folder / "weights_beside.py").write_text("FACTOR = 3.0\n\ndef factor(): return FACTOR\n")
+    (folder / f"{module}.py").write_text(
+        "from weights_beside import factor\n"
+        "class Scorer:\n"
+        "    def predict(self, rows): return rows.sum(axis=1) * factor()\n"
+    )
+    path = folder / "scorer.pkl"
+    script = f"import pickle, {module}; pickle.dump({module}.Scorer(), open({path.name!r}, 'wb'))"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=folder)
+    return path
+
+
+def test_modules_beside_the_model_file_go_with_it(
+    convert_model: Convert, tmp_path: Path, iris: Data
+) -> None:
+    path = scorer_beside(tmp_path / "training", "scorer_beside")
+    before = list(sys.path)
+    artifact = convert_model(path, iris[0], trusted=True, generated_rows=0)
+    assert str(path.parent) not in sys.path
+    assert sys.path[-len(before) :] == before
+    assert {"scorer_beside.py", "weights_beside.py"} <= set(artifact.files)
+    assert "beside" not in artifact.files["requirements.txt"].read_text()
+    shutil.rmtree(path.parent)
+    script = (
+        "import sys, numpy as np; from pathlib import Path; from converters import offline;"
+        "from toolkit.spec import *; folder = Path(sys.argv[1]);"
+        "spec = ModelSpec('m', 'python', (TensorSpec('input', DType.FP64, (4,)),),"
+        " (TensorSpec('prediction', DType.FP64, (1,)),));"
+        "print(offline.open_runner(spec, folder, 1)({'input': np.ones((2, 4))}))"
+    )
+    folder = str(artifact.files["model.py"].parent)
+    run = subprocess.run(
+        [sys.executable, "-c", script, folder], check=True, capture_output=True, text=True
+    )
+    assert "12." in run.stdout
+
+
+def test_a_module_that_is_called_as_the_host_is_refused(
+    convert_model: Convert, tmp_path: Path, iris: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = scorer_beside(tmp_path / "training", "model")
+    monkeypatch.delitem(sys.modules, "model", raising=False)
+    monkeypatch.delitem(sys.modules, "weights_beside", raising=False)
+    with pytest.raises(UnsupportedModelError, match="name of Triton's own file") as caught:
+        convert_model(path, iris[0], trusted=True)
+    assert "rename the module model" in str(caught.value.hint)
+    sys.modules.pop("model", None)
