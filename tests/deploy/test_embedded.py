@@ -23,6 +23,7 @@ from toolkit.deploy import embedded, models, state
 from toolkit.deploy.embedded import ServerOptions
 from toolkit.deploy.state import Server
 from toolkit.errors import (
+    ConfigError,
     DeployError,
     ModelNotServedError,
     PermissionDeniedError,
@@ -136,6 +137,18 @@ def test_a_model_that_does_not_load_is_reported_with_tritons_own_reason_and_stop
     assert "No module named 'no_such_library'" in errors["broken"].message
     assert "\n" not in errors["broken"].message
     assert embedded.running(repo) == server
+
+
+def test_a_configuration_that_does_not_parse_is_told_with_its_line(
+    repo: Path, options: ServerOptions
+) -> None:
+    add_model(repo, "typo")
+    (repo / "typo/config.pbtxt").write_text('backend: "python"\nmax_batch: 8\n')
+    _, results = embedded.deploy(repo, models.choose(repo, ["typo"]), options)
+    (error,) = [result.error for result in results]
+    assert isinstance(error, ConfigError)
+    assert "model 'typo': config.pbtxt does not parse: 2:1" in error.message
+    assert "max_batch" in error.message
 
 
 def test_an_unloaded_model_is_gone_and_the_server_goes_on(

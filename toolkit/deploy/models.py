@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from toolkit import pbtxt
 from toolkit import repository as repositories
 from toolkit.client import Client
 from toolkit.client.transport import IndexedModel
 from toolkit.errors import (
+    ConfigError,
     ConnectionFailedError,
     ModelNotServedError,
     RepositoryError,
@@ -99,6 +101,7 @@ def load(
 def _load_one(client: Client, entry: RepositoryEntry) -> Deployed:
     version = entry.versions[-1]
     try:
+        _check_config(entry)
         client.load(entry.name, timeout=_LOAD_TIMEOUT)
         return Deployed(entry.name, version, _first_answers(client, entry))
     except ConnectionFailedError as error:
@@ -111,6 +114,16 @@ def _load_one(client: Client, entry: RepositoryEntry) -> Deployed:
         return Deployed(entry.name, version, error=refused)
     except ToolkitError as error:
         return Deployed(entry.name, version, error=error)
+
+
+def _check_config(entry: RepositoryEntry) -> None:
+    """Raise ``ConfigError`` where Triton would only say that it failed to poll."""
+    path = entry.path / repositories.CONFIG
+    if path.is_file():
+        try:
+            pbtxt.parse_message(path.read_text(encoding="utf-8", errors="replace"))
+        except ConfigError as error:
+            raise ConfigError(f"model {entry.name!r}: {error.message}", hint=str(path)) from error
 
 
 def _first_answers(client: Client, entry: RepositoryEntry) -> int:
