@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 
 from toolkit.client import Client
+from toolkit.client.rows import to_tensors
+from toolkit.client.transport import TensorMetadata
 from toolkit.deploy.state import Server
+from toolkit.errors import InvalidInputError
 from toolkit.spec import DType
 
 ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -165,3 +168,14 @@ with Client(sys.argv[1]) as client:
     client.predict("echo", [[1, 2, 3, 4]])
 """
     assert _loaded_after(code, server.http_url) == set()
+
+
+def test_columns_go_by_the_names_the_model_was_trained_with() -> None:
+    inputs = [TensorMetadata("input", "FP32", (-1, 2))]
+    named = {"h": [1.0, 2.0], "body mass": [3.0, 4.0]}
+    tensors = to_tensors(named, inputs, feature_names=("body_mass", "h"))
+    assert tensors["input"].tolist() == [[3.0, 1.0], [4.0, 2.0]]
+    numbered = pd.DataFrame([[1.0, 2.0]])
+    assert to_tensors(numbered, inputs, feature_names=("a", "b"))["input"].tolist() == [[1.0, 2.0]]
+    with pytest.raises(InvalidInputError, match="missing: 'b'; unknown: 'body mass'"):
+        to_tensors({"a": [1.0], "body mass": [2.0]}, inputs, feature_names=("a", "b"))

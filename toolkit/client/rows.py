@@ -87,8 +87,9 @@ def _in_order(columns: Mapping[str, object], feature_names: Sequence[str]) -> Ma
     if not feature_names or numbered:
         return columns
     # LightGBM, when it is trained, writes underscores for the blanks in names.
+    blanks = {name: str(name).replace(" ", "_") for name in columns if name not in feature_names}
     columns = {
-        name if name in feature_names else str(name).replace(" ", "_"): values
+        blanks[name] if blanks.get(name) in feature_names else name: values
         for name, values in columns.items()
     }
     _check_names(columns, feature_names, ())
