@@ -24,8 +24,9 @@ def main() -> None:
     """Run the command line; exit 1 for our errors, 2 for usage, 130 for Ctrl-C."""
     debug = "--debug" in sys.argv
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # Ended from outside is cleaned up after like Ctrl-C.
-        signal.signal(number, signal.default_int_handler)
+        # Ended from outside is cleaned up after like Ctrl-C; nohup keeps its say.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     try:
         sys.exit(toolkit.main(standalone_mode=False))
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - all are shown and counted
