@@ -56,8 +56,10 @@ def test_asking_a_running_server_for_other_ports_says_that_it_runs_already(
 def test_a_model_whose_queue_refuses_the_first_request_is_asked_again(
     repo: Path, options: ServerOptions
 ) -> None:
-    # Busy with a request of its own when it is asked first, and nobody may wait.
-    busy = DOUBLE.replace("return [pb", "import time; time.sleep(0.3)\n        return [pb")
+    # Busy with another request when it is asked first, and nobody may wait.
+    started = repo.parent / "started"
+    work = f"import time; open({str(started)!r}, 'w').close(); time.sleep(0.5)"
+    busy = DOUBLE.replace("return [pb", work + "\n        return [pb")
     add_model(repo, "busy", busy)
     config = repo / "busy/config.pbtxt"
     policy = "default_queue_policy { default_timeout_microseconds: 1000 }"
@@ -69,6 +71,7 @@ def test_a_model_whose_queue_refuses_the_first_request_is_asked_again(
     with embedded.client(server) as client, ThreadPoolExecutor(1) as pool:
         client.load("busy")
         other = pool.submit(client.predict, "busy", rows)
+        wait_for(started.exists)
         (result,) = models.load(client, models.choose(repo, ["busy"]))
         other.result()
     assert (result.error, result.rows) == (None, 4)
@@ -110,6 +113,7 @@ def test_a_state_file_of_a_process_that_is_another_by_now_is_not_believed(
     assert not embedded.stop(repo)
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', None])
 def test_a_damaged_state_file_hides_no_server_that_runs_and_invents_none(
     repo: Path, options: ServerOptions, text: str | None
 ) -> None:

@@ -7,7 +7,6 @@ import pytest
 import urllib3
 
 from tests.deploy.doubling import DOUBLE, add_model, left_behind, wait_for
-from toolkit import repository
 from toolkit.client import Client
 from toolkit.deploy import embedded, models, state
 from toolkit.deploy.embedded import ServerOptions
@@ -130,7 +129,6 @@ def test_only_the_owner_can_read_the_token(repo: Path, options: ServerOptions) -
     assert state.folder(repo).stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', None])
 def test_an_empty_repository_and_an_unknown_name_are_refused_before_anything_starts(
     tmp_path: Path, repo: Path
 ) -> None:
@@ -151,10 +149,8 @@ def test_statistics_count_what_was_asked(repo: Path, options: ServerOptions) -> 
     with embedded.client(server) as client:
         for _ in range(3):
             client.predict("double", [[1.0, 2.0], [3.0, 4.0]])
+        # Triton counts a request once it has answered it.
+        wait_for(lambda: models.served(client)[0].requests == 3)
         (model,) = models.served(client)
     assert (model.name, model.state, model.requests, model.rows) == ("double", "READY", 3, 6)
     assert model.mean_compute_us > 0
-
-
-def test_a_written_entry_never_needs_another_form_for_the_server(repo: Path) -> None:
-    assert [entry.name for entry in repository.entries(repo)] == ["double"]
