@@ -2,40 +2,17 @@
 
 from pathlib import Path
 
-from converters import onnx_graph, tabular_onnx
+from converters import tabular_onnx
 from converters.extras import needed
-from converters.interrupts import reraise_interrupt
 from converters.options import ConversionOptions
-from converters.reference import quiet
-from converters.rows import Form
-from converters.samples import MATRIX_INPUT
 from converters.table import Converted, Question
-from toolkit.errors import UnsupportedModelError
-
-# onnxmltools 1.16 knows no newer opset.
-_NEWEST_OPSET = 15
 
 
 def to_onnx(question: Question, options: ConversionOptions, workdir: Path) -> Converted:
     """Convert with onnxmltools, without ZipMap."""
     with needed("lightgbm"):
         from onnxmltools import convert_lightgbm
-        from onnxmltools.convert.common.data_types import FloatTensorType
-    if question.rows.form is not Form.MATRIX:
-        msg = "onnxmltools converts LightGBM models of numeric columns only"
-        raise UnsupportedModelError(msg)
-    width = question.rows.tensors[MATRIX_INPUT].shape[1]
-    with quiet():
-        try:
-            graph = convert_lightgbm(
-                question.source.model,
-                name="model",
-                initial_types=[(MATRIX_INPUT, FloatTensorType([None, width]))],
-                target_opset=min(_NEWEST_OPSET, question.release.limits.opset),
-                zipmap=False,
-            )
-        except Exception as error:  # onnxmltools raises anything.
-            reraise_interrupt(error)
-            msg = f"onnxmltools cannot convert it: {onnx_graph.first_line(error)}"
-            raise UnsupportedModelError(msg) from error
+    graph = tabular_onnx.by_onnxmltools(
+        convert_lightgbm, question.source.model, question, "LightGBM", zipmap=False
+    )
     return tabular_onnx.finish(graph, question, options, workdir)

@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import zipfile
 from collections.abc import Mapping
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
 
 import numpy as np
@@ -210,10 +210,7 @@ def _finite(report: dict[str, object]) -> dict[str, object]:
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        digest = sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return file_digest(file, "sha256").hexdigest()
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:

@@ -1,15 +1,50 @@
 """What the converters of tabular models share once there is an ONNX graph."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from converters import onnx_graph
+from converters.interrupts import reraise_interrupt
 from converters.options import ConversionOptions
-from converters.reference import Kind, Output
+from converters.reference import Kind, Output, quiet
 from converters.rows import Form, Rows, sent
 from converters.samples import MATRIX_INPUT
 from converters.table import Converted, Question
+from toolkit.errors import UnsupportedModelError
 from toolkit.spec import DType, ModelSpec, TensorSpec
+
+# onnxmltools 1.16 knows no newer opset.
+_NEWEST_ONNXMLTOOLS_OPSET = 15
+
+
+def by_onnxmltools(
+    convert: Callable[..., Any], model: Any, question: Question, library: str, **settings: Any
+) -> Any:
+    """Return the graph that one of onnxmltools' converters makes of a booster.
+
+    Raises:
+        UnsupportedModelError: the columns are not all numbers, or it cannot convert it.
+    """
+    from onnxmltools.convert.common.data_types import FloatTensorType
+
+    if question.rows.form is not Form.MATRIX:
+        msg = f"onnxmltools converts {library} models of numeric columns only"
+        raise UnsupportedModelError(msg)
+    width = question.rows.tensors[MATRIX_INPUT].shape[1]
+    with quiet():
+        try:
+            return convert(
+                model,
+                name="model",
+                initial_types=[(MATRIX_INPUT, FloatTensorType([None, width]))],
+                target_opset=min(_NEWEST_ONNXMLTOOLS_OPSET, question.release.limits.opset),
+                **settings,
+            )
+        except Exception as error:  # onnxmltools raises anything.
+            reraise_interrupt(error)
+            msg = f"onnxmltools cannot convert it: {onnx_graph.first_line(error)}"
+            raise UnsupportedModelError(msg) from error
 
 
 def finish(graph: Any, question: Question, options: ConversionOptions, workdir: Path) -> Converted:

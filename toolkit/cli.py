@@ -142,12 +142,12 @@ def deploy(names: tuple[str, ...], target: str, repository: Path, **flags: Any) 
     chosen = choose(repository, names)
     given = {name: value for name, value in flags.items() if value is not None}
     options = embedded.ServerOptions(**given)
-    with screen.progress(f"starting Triton, loading {len(chosen)} model(s)") as on_done:
+    with screen.progress(f"starting Triton, loading {len(chosen)} model(s)"):
         if target == "compose":
-            url, results = compose.deploy(repository, chosen, options, on_done)
+            url, results = compose.deploy(repository, chosen, options)
         else:
             embedded.require_same(repository, given)
-            server, results = embedded.deploy(repository, chosen, options, on_done)
+            server, results = embedded.deploy(repository, chosen, options)
             url = server.http_url
     screen.deployed(results, url)
     if any(result.error for result in results):

@@ -7,18 +7,18 @@ reads the repository, at any moment and after any crash, finds the old or the ne
 
 import ctypes
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
 
 from toolkit import pbtxt
 from toolkit.errors import RepositoryError
+from toolkit.locking import locked
 from toolkit.spec import Artifact, RepositoryEntry, ServingConfig, check_model_name
 
 CONFIG = "config.pbtxt"
@@ -78,7 +78,7 @@ def write(repository: Path, artifact: Artifact, serving: ServingConfig) -> Writt
     config = pbtxt.to_text(artifact.spec, serving, artifact.warmup)
     try:
         repository.mkdir(parents=True, exist_ok=True)
-        with _locked(repository):
+        with locked(repository):
             try:
                 with _staging(repository) as staging:
                     return _write(repository, staging, artifact, config)
@@ -177,22 +177,8 @@ def _same_config(entry: Path, config: str, artifact: Artifact) -> bool:
 
 
 def _hash(path: Path) -> bytes:
-    digest = sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.digest()
-
-
-@contextmanager
-def _locked(repository: Path) -> Iterator[None]:
-    """Keep other writers of the same repository out; a dead one's lock is gone."""
-    handle = os.open(repository, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+        return file_digest(file, "sha256").digest()
 
 
 @contextmanager

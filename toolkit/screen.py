@@ -4,8 +4,8 @@ import errno
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -98,17 +98,13 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def progress(text: str) -> Iterator[Callable[[Any], None]]:
-    """Show that something goes on, with the seconds; count what the callback is told."""
+def progress(text: str) -> Iterator[None]:
+    """Show on a terminal that something goes on."""
     from rich.console import Console
 
     console = Console(stderr=True)
-    done: list[Any] = []
-    if not console.is_terminal:
-        yield done.append
-        return
-    with console.status(text):
-        yield done.append
+    with console.status(text) if console.is_terminal else nullcontext():
+        yield
 
 
 def converted(artifact: "Artifact", written: "Written") -> None:

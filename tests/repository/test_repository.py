@@ -194,7 +194,7 @@ while status == 9:
     if sys.argv[1] == "no" and not (repo / "churn").exists():
         # Where the disk cannot swap two folders there is one moment without the entry;
         # the next writer puts it back before it does anything else.
-        with repository._locked(repo), repository._staging(repo):
+        with repository.locked(repo), repository._staging(repo):
             pass
     assert_servable(repo)
 print(number, status, [path.name for path in Path().glob(".repo*")])

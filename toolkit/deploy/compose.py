@@ -5,7 +5,7 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
@@ -24,7 +24,6 @@ def deploy(
     repository: Path,
     chosen: Sequence[RepositoryEntry],
     options: ServerOptions,
-    on_done: Callable[[Deployed], None] | None = None,
 ) -> tuple[str, tuple[Deployed, ...]]:
     """Start the container, load ``chosen``, and return its HTTP URL and what became of them.
 
@@ -47,7 +46,7 @@ def deploy(
     url = f"http://{options.address}:{options.http_port}"
     _wait_until_ready(url, token)
     with Client(url, token=token) as client:
-        return url, models.load(client, chosen, on_done)
+        return url, models.load(client, chosen)
 
 
 def stop(repository: Path) -> None:
@@ -63,9 +62,7 @@ def _token(repository: Path) -> str:
         return path.read_text(encoding="ascii").strip()
     token = secrets.token_urlsafe(24)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(token)
+    state.write_private(path, token)
     return token
 
 

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
@@ -30,13 +30,12 @@ from toolkit.errors import (
     ServerNotRunningError,
 )
 from toolkit.runtime import Runtime, check_machine, check_runtime, require
-from toolkit.runtime.machine import environment
+from toolkit.runtime.machine import SHARED_MEMORY, environment
 from toolkit.runtime.numpy2 import stub_for_numpy
 from toolkit.runtime.wheels import TRITON_VERSION
 from toolkit.spec import RepositoryEntry
 
 _RESTRICTED = "model-repository,shared-memory"
-_SHM = Path("/dev/shm")  # noqa: S108 - the stubs of Triton's Python backend share memory there
 _EXIT_SECONDS = 3.0  # for a server without models, which has nothing left to do
 
 # A started server outlives the command that started it; holding its handle keeps Python
@@ -104,7 +103,6 @@ def deploy(
     repository: Path,
     chosen: Sequence[RepositoryEntry],
     options: ServerOptions,
-    on_done: Callable[[Deployed], None] | None = None,
 ) -> tuple[Server, tuple[Deployed, ...]]:
     """Start the server if none runs, load ``chosen``, return what became of each.
 
@@ -115,7 +113,7 @@ def deploy(
     server = start(repository, options)
     try:
         with _stubs_end_with(server, repository), client(server) as control:
-            results = models.load(control, chosen, on_done)
+            results = models.load(control, chosen)
     except BaseException:
         if not ran_before:
             stop(repository, timeout=0)
@@ -306,7 +304,7 @@ def _arguments(
         f"--grpc-restricted-protocol={_RESTRICTED}:{TOKEN_HEADER}={token}",
         f"--exit-timeout-secs={options.exit_timeout}",
         f"--log-verbose={options.log_verbose}",
-        # Without these two, NVML and DCGM complain on a machine without a GPU.
+        # Or NVML and DCGM complain on a machine without a GPU.
         "--allow-gpu-metrics=false",
         "--exit-on-error=false",
         # One broken model must not make the whole server look unready.
@@ -369,7 +367,7 @@ def _shm_prefix(repository: Path) -> str:
 def _clear(repository: Path) -> None:
     """End leftover stubs, remove leftover shared memory, forget the record."""
     _end_stubs(repository)
-    for region in _SHM.glob(f"{_shm_prefix(repository)}*"):
+    for region in SHARED_MEMORY.glob(f"{_shm_prefix(repository)}*"):
         with suppress(OSError):
             region.unlink()
     state.forget(repository)

@@ -2,9 +2,10 @@
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from toolkit import pbtxt
@@ -74,25 +75,14 @@ def choose(repository: Path, names: Sequence[str]) -> tuple[RepositoryEntry, ...
     return found
 
 
-def load(
-    client: Client,
-    chosen: Sequence[RepositoryEntry],
-    on_done: Callable[[Deployed], None] | None = None,
-) -> tuple[Deployed, ...]:
+def load(client: Client, chosen: Sequence[RepositoryEntry]) -> tuple[Deployed, ...]:
     """Load or reload ``chosen`` and wait until each answers its first proof rows.
 
-    A model that fails does not stop the others; ``on_done`` hears of each as it ends.
+    A model that fails does not stop the others.
     """
-
-    def load_one(entry: RepositoryEntry) -> Deployed:
-        result = _load_one(client, entry)
-        if on_done:
-            on_done(result)
-        return result
-
     pool = ThreadPoolExecutor(_LOADS_AT_ONCE)
     try:
-        return tuple(pool.map(load_one, chosen))
+        return tuple(pool.map(partial(_load_one, client), chosen))
     finally:
         # Not waited for: who presses Ctrl-C does not want to sit out a long load.
         pool.shutdown(wait=False, cancel_futures=True)

@@ -4,7 +4,6 @@ One folder a repository, below ``XDG_STATE_HOME``: ``state.json`` while a server
 its log, and the backends it was started with.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 import platformdirs
 import psutil
 
+from toolkit import locking
 from toolkit.runtime.wheels import TRITON_VERSION
 
 
@@ -80,10 +80,15 @@ def write(repository: Path, server: Server) -> None:
     path = folder(repository) / "state.json"
     temporary = path.with_suffix(".new")
     temporary.unlink(missing_ok=True)
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(asdict(server), file, indent=1)
+    write_private(temporary, json.dumps(asdict(server), indent=1))
     temporary.replace(path)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a new file that only its owner may read."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def read(repository: Path) -> Server | None:
@@ -132,12 +137,8 @@ def locked(repository: Path) -> Iterator[None]:
     """Let one command at a time start or stop the server of ``repository``."""
     home = folder(repository)
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle = os.open(home, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with locking.locked(home):
         yield
-    finally:
-        os.close(handle)
 
 
 def forget(repository: Path) -> None:

@@ -14,7 +14,7 @@ from toolkit.runtime.wheels import Runtime
 
 _GLIBC = (2, 35)
 _PYTHONS = ((3, 11), (3, 13))
-_SHM = Path("/dev/shm")  # noqa: S108 - the stubs of Triton's Python backend share memory there
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the stubs of Triton's Python backend share memory there
 _SHM_BYTES = 64 * 2**20
 
 
@@ -102,13 +102,13 @@ def _check_python() -> Problem | None:
 
 def _check_shared_memory() -> Problem | None:
     try:
-        free = shutil.disk_usage(_SHM).free
+        free = shutil.disk_usage(SHARED_MEMORY).free
     except OSError:
         free = 0
     if free >= _SHM_BYTES:
         return None
     return Problem(
-        f"{_SHM} has {free >> 20} MiB free; models in Triton's Python backend need"
+        f"{SHARED_MEMORY} has {free >> 20} MiB free; models in Triton's Python backend need"
         f" {_SHM_BYTES >> 20}",
         "mount -o remount,size=1G /dev/shm    (in Docker: docker run --shm-size=1g)",
     )

@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
 
 import platformdirs
@@ -185,12 +185,10 @@ def _collect(wheels: Path | None, download_to: Path) -> tuple[Path, Path]:
                 hint=f"pip download --no-deps -d {folder} {wheel.requirement}",
             )
         with path.open("rb") as file:
-            digest = sha256()
-            while block := file.read(1 << 20):
-                digest.update(block)
-        if digest.hexdigest() != wheel.sha256:
+            digest = file_digest(file, "sha256").hexdigest()
+        if digest != wheel.sha256:
             raise RuntimeNotReadyError(
-                f"{path} is not the wheel that was pinned (SHA-256 {digest.hexdigest()})",
+                f"{path} is not the wheel that was pinned (SHA-256 {digest})",
                 hint="delete it and fetch it again",
             )
     return folder / WHEELS[0].filename, folder / WHEELS[1].filename
