@@ -12,9 +12,9 @@ from typing import Any
 import click
 
 from toolkit import __version__, screen
-from toolkit.errors import SampleError, ServerNotRunningError, ToolkitError
-from toolkit.options import read_options_file, serving_config, serving_flags
-from toolkit.spec import Road
+from toolkit.conversion_flags import conversion_flags, conversion_options
+from toolkit.errors import ServerNotRunningError, ToolkitError
+from toolkit.options import serving_config, serving_flags
 
 _DEFAULT_REPOSITORY = Path("model_repository")
 _PORT = click.IntRange(1, 65535)
@@ -64,65 +64,22 @@ def _repository(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @toolkit.command()
 @click.argument("path", type=click.Path(readable=False, path_type=Path))
-@click.option("--name", help="Name of the model on Triton. [default: the file's name]")
-@click.option("--sample", help="Rows the model takes: .npy .npz .csv .parquet .jsonl .json")
-@click.option("--drop", multiple=True, metavar="COLUMN", help="Leave this sample column out.")
-@click.option("--trusted", is_flag=True, help="Load the file even if that runs code in it.")
-@click.option(
-    "--road", type=click.Choice([road.value for road in Road]), help="Take this road and no other."
-)
-@click.option("--framework", help="What made the file, when it is not plain from it.")
-@click.option("--release", default="25.11", show_default=True, help="Container to stay legal for.")
-@click.option("--atol", default=1e-4, show_default=True, help="Absolute tolerance of the proof.")
-@click.option("--rtol", default=1e-4, show_default=True, help="Relative tolerance of the proof.")
-@click.option(
-    "--options",
-    type=click.Path(path_type=Path),
-    is_eager=True,
-    callback=read_options_file,
-    help="A YAML file of these flags, written max_batch_size: 64.",
-)
+@conversion_flags
 @_repository
 @serving_flags
 def convert(path: Path, repository: Path, **flags: Any) -> None:
     """Turn a model file into a proven entry of the model repository."""
-    from converters import ConversionOptions
     from converters import convert as convert_model
+    from converters.table import ladder
     from toolkit.repository import write
 
-    options = ConversionOptions(
-        name=flags["name"] or path.resolve().name.split(".")[0],
-        sample=_read_sample(flags["sample"], flags["drop"]),
-        road=Road(flags["road"]) if flags["road"] else None,
-        trusted=flags["trusted"],
-        framework=flags["framework"],
-        release=flags["release"],
-        intra_op_thread_count=flags["intra_op_thread_count"],
-        atol=flags["atol"],
-        rtol=flags["rtol"],
-    )
+    options = conversion_options(path, flags)
     with tempfile.TemporaryDirectory() as workdir:
         artifact = convert_model(path, options, Path(workdir))
         written = write(repository, artifact, serving_config(flags, artifact))
-    screen.converted(artifact, written)
-
-
-def _read_sample(source: str | None, drop: tuple[str, ...]) -> Any:
-    from toolkit.samples import read_rows
-
-    if source is None:
-        return None
-    rows = read_rows(source)
-    if drop:
-        names = list(rows) if isinstance(rows, dict) else []
-        missing = [name for name in drop if name not in names]
-        if missing:
-            raise SampleError(
-                f"{source} has no column {missing[0]!r}",
-                hint=f"its columns: {', '.join(names) or 'none have names'}",
-            )
-        return {name: rows[name] for name in names if name not in drop}
-    return rows
+    if flags["explain"]:
+        screen.ladder(ladder(artifact.framework, options.road), artifact)
+    screen.converted(artifact, written, explained=flags["explain"])
 
 
 @toolkit.command()

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from converters import ConversionOptions, convert
 from perf.throughput import calls_per_second
 from toolkit import options, repository, screen
+from toolkit.artifact import Artifact
 from toolkit.client import Client
 from toolkit.deploy import embedded
 from toolkit.errors import MissingDependencyError, VerificationError
 from toolkit.runtime import install
-from toolkit.spec import Artifact
 from toolkit.verify import Replay, verify
 
 _SECONDS = 0.7
@@ -90,10 +90,10 @@ def _train() -> Iterator[Trained]:
         ("digits-xgboost", digits, xgboost.XGBClassifier(n_estimators=100, n_jobs=1)),
         ("cancer-lightgbm", cancer, lightgbm.LGBMClassifier(n_jobs=1, verbosity=-1)),
         (
-            "wine-log",
+            "wine-asinh",
             wine,
             make_pipeline(
-                FunctionTransformer(np.log1p), GradientBoostingClassifier(random_state=0)
+                FunctionTransformer(np.arcsinh), GradientBoostingClassifier(random_state=0)
             ),
         ),
     )

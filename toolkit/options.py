@@ -13,13 +13,14 @@ from typing import Any, get_args, get_type_hints
 
 import click
 
+from toolkit.artifact import Artifact
 from toolkit.errors import ConfigError
-from toolkit.spec import Artifact, ServingConfig, VersionPolicy
+from toolkit.spec import ServingConfig, VersionPolicy
 
 # Running code out of a model file is allowed by the person at the keyboard, not by a
 # file that may have come along with it.
 _NOT_IN_FILE = frozenset({"options", "trusted", "help", "path"})
-_TABULAR = frozenset({"sklearn", "xgboost", "lightgbm"})
+_TABULAR = frozenset({"sklearn", "xgboost", "lightgbm", "catboost"})
 
 
 class _Integers(click.ParamType[tuple[int, ...]]):
@@ -37,6 +38,21 @@ class _Integers(click.ParamType[tuple[int, ...]]):
             return tuple(int(part) for part in parts if str(part).strip())
         except (TypeError, ValueError):
             self.fail(f"{value!r} is not a list of integers such as 8,32", param, ctx)
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """Several names: ``label,scores`` on the command line, also a list in the file."""
+
+    name = "NAME,NAME,…"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the names, without blanks around them."""
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            self.fail(f"{value!r} is not a list of names such as label,scores", param, ctx)
+        return tuple(str(part).strip() for part in parts if str(part).strip())
 
 
 class _Policy(click.ParamType[VersionPolicy]):
@@ -109,11 +125,25 @@ def _check_whole_numbers(command: click.Command, values: Mapping[str, Any], path
             raise ConfigError(f"{path}: {key} must be a whole number, not {value!r}")
 
 
+def read_axes(
+    _context: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
+    """Read ``ids:1``, a tensor and one of its axes (a click callback)."""
+    axes: dict[str, tuple[int, ...]] = {}
+    for value in values:
+        name, _, axis = value.rpartition(":")
+        if not name or not axis.isdecimal():
+            msg = f"{value!r} is not NAME:AXIS, such as ids:1"
+            raise click.BadParameter(msg)
+        axes[name] = (*axes.get(name, ()), int(axis))
+    return axes
+
+
 def serving_config(flags: Mapping[str, Any], artifact: Artifact) -> ServingConfig:
     """Return the options in ``flags`` (None: not given), fitted to ``artifact``.
 
     What was not given follows the model: one without a batch axis is not batched, one
-    without rows is not warmed up, a tabular ONNX model runs on one thread, so that
+    without rows is not warmed up, a tabular model in ONNX or FIL runs on one thread, so that
     its answers do not depend on how the work was divided.
     """
     names = {option.name for option in fields(ServingConfig)}
@@ -122,7 +152,7 @@ def serving_config(flags: Mapping[str, Any], artifact: Artifact) -> ServingConfi
         given = {"max_batch_size": 0, **given}
     if not artifact.warmup:
         given["warmup_batch_sizes"] = ()
-    if artifact.framework in _TABULAR and artifact.spec.backend == "onnxruntime":
+    if artifact.framework in _TABULAR and artifact.spec.backend in {"onnxruntime", "fil"}:
         given = {"intra_op_thread_count": 1, **given}
     return ServingConfig(**given)
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from toolkit.artifact import WarmupInput
 from toolkit.errors import ConfigError
 from toolkit.spec import (
-    MODEL_FILES,
     DType,
     InstanceKind,
     ModelSpec,
@@ -19,7 +19,6 @@ from toolkit.spec import (
     TensorSpec,
     TimeoutAction,
     VersionPolicy,
-    WarmupInput,
 )
 
 # Our own key among the backend parameters, which every backend ignores when it does not
@@ -50,11 +49,14 @@ def to_message(spec: ModelSpec, serving: ServingConfig, warmup: Mapping[str, War
     if not spec.batched and serving.max_batch_size:
         msg = f"model {spec.name!r} has no batch axis, so max_batch_size must be 0"
         raise ConfigError(msg)
+    if spec.backend == "fil" and not serving.max_batch_size:
+        msg = f"model {spec.name!r}: the fil backend needs a max_batch_size above 0"
+        raise ConfigError(msg)
     message = model_config_pb2.ModelConfig(
         name=spec.name,
         backend=spec.backend,
         max_batch_size=serving.max_batch_size,
-        default_model_filename=MODEL_FILES[spec.backend],
+        default_model_filename=spec.model_file,
     )
     for tensor in spec.inputs:
         _write_tensor(message.input.add(), tensor, spec, serving)
@@ -102,8 +104,17 @@ def from_message(message: Any) -> tuple[ModelSpec, ServingConfig]:
         outputs=tuple(_read_tensor(tensor, explicit=explicit) for tensor in message.output),
         batched=explicit or message.max_batch_size > 0,
         feature_names=tuple(json.loads(parameters.get(FEATURE_NAMES, "[]"))),
+        parameters=_told(message.backend, parameters),
     )
     return spec, _read_serving(message, parameters)
+
+
+def _told(backend: str, parameters: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return what the backend is told of the model itself: only FIL cannot see it in the file."""
+    if backend != "fil":
+        return ()
+    ours = {_EXPLICIT_BATCH, FEATURE_NAMES, *_THREAD_PARAMETERS[backend].values()}
+    return tuple(sorted((key, text) for key, text in parameters.items() if key not in ours))
 
 
 def _config_shape(
@@ -197,6 +208,8 @@ def _write_parameters(message: Any, spec: ModelSpec, serving: ServingConfig) -> 
         message.parameters[known[option]].string_value = str(value)
     if spec.batched and serving.max_batch_size == 0:
         message.parameters[_EXPLICIT_BATCH].string_value = "true"
+    for key, text in spec.parameters:
+        message.parameters[key].string_value = text
     if spec.feature_names:
         names = json.dumps(spec.feature_names, ensure_ascii=False)
         message.parameters[FEATURE_NAMES].string_value = names
@@ -210,6 +223,7 @@ _THREAD_PARAMETERS: Mapping[str, Mapping[str, str]] = {
     },
     "pytorch": {"intra_op_thread_count": "INTRA_OP_THREAD_COUNT"},
     "python": {},
+    "fil": {"intra_op_thread_count": "cpu_nthread"},
 }
 _NO_PARAMETER = {
     ("pytorch", "inter_op_thread_count"): "its INTER_OP_THREAD_COUNT aborts the whole server"

@@ -17,9 +17,10 @@ from hashlib import file_digest
 from pathlib import Path
 
 from toolkit import pbtxt
+from toolkit.artifact import Artifact
 from toolkit.errors import RepositoryError
 from toolkit.locking import locked
-from toolkit.spec import Artifact, RepositoryEntry, ServingConfig, check_model_name
+from toolkit.spec import RepositoryEntry, ServingConfig, check_model_name
 
 CONFIG = "config.pbtxt"
 WARMUP = "warmup"

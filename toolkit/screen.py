@@ -3,6 +3,7 @@
 import errno
 import json
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.table import Table
 
+    from toolkit.artifact import Artifact
     from toolkit.deploy.models import Deployed, ServedModel
     from toolkit.deploy.state import Server
     from toolkit.repository import Written
     from toolkit.runtime import Problem, Runtime
-    from toolkit.spec import Artifact
     from toolkit.verify import Replay
 
 
@@ -107,14 +108,43 @@ def progress(text: str) -> Iterator[None]:
         yield
 
 
-def converted(artifact: "Artifact", written: "Written") -> None:
+def ladder(rungs: Sequence[Any], artifact: "Artifact") -> None:
+    """Show every rung of the ladder: why it was left, taken, or not needed."""
+    for i, rung in enumerate(rungs):
+        if i < len(artifact.refused):
+            state = "left: " + artifact.refused[i].partition(": ")[2]
+        else:
+            state = "taken" if i == len(artifact.refused) else "not needed"
+        click.echo(f"  {i + 1} {rung.road.value:<11} {rung.rung:<11} {state}")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in artifact.parity.kinds.items())
+    click.echo(f"  asked: {kinds}")
+
+
+def converters(entries: Sequence[Any], exact: Sequence[tuple[str, str]]) -> None:
+    """Show what converts to what: each framework's ladder, and what is written exactly."""
+    rows = table("framework", "rung", "road", "converter", "pip extra")
+    for entry in entries:
+        rows.add_row(entry.framework, entry.rung, entry.road.value, entry.function, entry.extra)
+    show(rows)
+    click.echo("The first rung that proves wins: labels equal, numbers within --atol and --rtol")
+    click.echo("of the original, on the sample and on hard rows made from the model.")
+    for library in dict.fromkeys(library for library, _ in exact):
+        classes = [cls for of, cls in exact if of == library and not cls.startswith("_")]
+        click.echo(f"\nWritten exactly, in the arithmetic of {library} ({len(classes)} classes):")
+        click.echo(
+            textwrap.fill(", ".join(classes), 96, initial_indent="  ", subsequent_indent="  ")
+        )
+
+
+def converted(artifact: "Artifact", written: "Written", *, explained: bool = False) -> None:
     """Say which road the model took, what the proof found, and what comes next."""
     report = artifact.parity
     name, version = written.entry.name, written.entry.versions[-1]
-    for reason in artifact.refused:
+    for reason in () if explained else artifact.refused:
         click.echo(f"  passed over {reason}")
     click.echo(
-        f"  road        {artifact.road} ({artifact.framework}, {artifact.spec.backend} backend)"
+        f"  road        {artifact.road} ({artifact.framework}, {artifact.rung},"
+        f" {artifact.spec.backend} backend)"
     )
     click.echo(
         f"  proof       {report.rows} rows ({report.sample_rows} of the sample) against"
@@ -126,6 +156,8 @@ def converted(artifact: "Artifact", written: "Written") -> None:
     )
     click.echo(f"  inputs      {_tensors(artifact.spec.inputs)}")
     click.echo(f"  outputs     {_tensors(artifact.spec.outputs)}")
+    for told in artifact.notes:
+        click.echo(f"  note        {told}")
     click.echo(f"{_GOOD} {name} version {version}: {written.change}")
     note(f"  next: toolkit deploy {name}")
 

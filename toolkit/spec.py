@@ -118,7 +118,8 @@ class ModelSpec:
     """What a model takes and gives, and which Triton backend runs it.
 
     ``batched`` says that the first axis of every tensor counts rows; ``feature_names``,
-    what the columns of the one input are called, in their order, where that is known.
+    what the columns of the one input are called, in their order, where that is known;
+    ``parameters``, what the backend is told of the model, by key.
     """
 
     name: str
@@ -127,6 +128,13 @@ class ModelSpec:
     outputs: tuple[TensorSpec, ...]
     batched: bool = True
     feature_names: tuple[str, ...] = ()
+    parameters: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def model_file(self) -> str:
+        """The file that Triton looks for in a version folder."""
+        kind = dict(self.parameters).get("model_type", "xgboost")
+        return FIL_FILES.get(kind, kind) if self.backend == "fil" else MODEL_FILES[self.backend]
 
     def __post_init__(self) -> None:
         check_model_name(self.name)
@@ -145,8 +153,18 @@ MODEL_FILES: Mapping[str, str] = {
     "onnxruntime": "model.onnx",
     "pytorch": "model.pt",
     "python": "model.py",
+    "fil": "checkpoint.tl",
 }
 """Backend name to the file that Triton looks for in a version folder."""
+
+FIL_FILES: Mapping[str, str] = {
+    "xgboost": "xgboost.model",
+    "xgboost_json": "xgboost.json",
+    "xgboost_ubj": "xgboost.ubj",
+    "lightgbm": "model.txt",
+    "treelite_checkpoint": "checkpoint.tl",
+}
+"""FIL's parameter ``model_type`` to the file it looks for."""
 
 
 class TimeoutAction(StrEnum):
@@ -329,58 +347,7 @@ class Road(StrEnum):
     ONNX = "onnx"
     TORCHSCRIPT = "torchscript"
     PYTHON = "python"
-
-
-@dataclass(frozen=True, slots=True)
-class ParityReport:
-    """What the comparison of a converted model with its original found.
-
-    ``worst_absolute`` and ``worst_relative`` are the largest differences over all
-    numeric outputs; ``label_mismatches`` counts rows whose label or text differs.
-    ``batch_spread`` is the largest difference between the artifact's answer to a row
-    alone and to the same row inside a batch: 0.0 means bit for bit the same.
-    """
-
-    reference: str
-    rows: int
-    sample_rows: int
-    worst_absolute: float
-    worst_relative: float
-    label_mismatches: int
-    batch_spread: float
-    atol: float
-    rtol: float
-    passed: bool
-    worst_row: Mapping[str, object] | None = None
-    versions: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class WarmupInput:
-    """One row of an input: its dims without the batch axis, and its raw binary form.
-
-    Strings are a four-byte little-endian length and UTF-8 bytes, one after another.
-    """
-
-    dims: tuple[int, ...]
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """A proven model, ready to be written into a repository.
-
-    ``files`` maps names inside the version folder to files on disk; ``warmup`` maps
-    input names to one row; ``refused`` says why earlier roads were left.
-    """
-
-    spec: ModelSpec
-    road: Road
-    framework: str
-    files: Mapping[str, Path]
-    parity: ParityReport
-    warmup: Mapping[str, WarmupInput] = field(default_factory=dict)
-    refused: tuple[str, ...] = ()
+    FIL = "fil"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,18 +8,10 @@ from pathlib import Path
 import pytest
 
 from toolkit import pbtxt, repository
+from toolkit.artifact import Artifact, ParityReport, WarmupInput
 from toolkit.errors import ConfigError, RepositoryError
 from toolkit.repository import Change
-from toolkit.spec import (
-    Artifact,
-    DType,
-    ModelSpec,
-    ParityReport,
-    Road,
-    ServingConfig,
-    TensorSpec,
-    WarmupInput,
-)
+from toolkit.spec import DType, ModelSpec, Road, ServingConfig, TensorSpec
 
 PARITY = ParityReport("nothing", 0, 0, 0.0, 0.0, 0, 0.0, 0.0, 0.0, passed=True)
 

@@ -3,6 +3,7 @@ from dataclasses import fields, replace
 import pytest
 
 from toolkit import pbtxt
+from toolkit.artifact import WarmupInput
 from toolkit.errors import ConfigError
 from toolkit.spec import (
     DType,
@@ -12,7 +13,6 @@ from toolkit.spec import (
     TensorSpec,
     TimeoutAction,
     VersionPolicy,
-    WarmupInput,
 )
 
 SPEC = ModelSpec(
