@@ -1,20 +1,22 @@
-"""Any object with ``predict`` to Triton's Python backend: the original serves itself."""
+"""Any object with ``predict`` or ``transform`` to the Python backend: it serves itself."""
 
 import contextlib
+import functools
 import importlib.metadata
 import io
 import json
 import pickle
 import shutil
 import sys
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from converters import modules, tabular_onnx
+from converters import intake, modules, tabular_onnx
 from converters.interrupts import reraise_interrupt
 from converters.options import ConversionOptions
-from converters.rows import Form
+from converters.rows import Form, Rows
 from converters.source import LoadedModel
 from converters.table import Converted, Question
 from toolkit.errors import UnsupportedModelError
@@ -26,8 +28,29 @@ def to_python(question: Question, options: ConversionOptions, workdir: Path) -> 
 
     Inputs and outputs are FP64 where the original computes in it, so nothing is rounded.
     """
-    inputs = tabular_onnx.inputs_of(question.rows, floats=DType.FP64)
-    outputs = tuple(tabular_onnx.output_spec(out, floats=DType.FP64) for out in question.answer)
+    spec = ModelSpec(
+        options.name,
+        "python",
+        tabular_onnx.inputs_of(question.rows, floats=DType.FP64)
+        if question.rows.form is not Form.TENSORS
+        else _tensors(question.rows),
+        tuple(tabular_onnx.output_spec(out, floats=DType.FP64) for out in question.answer),
+    )
+    asked = intake.as_settings(intake.of(question.source.model, question.rows))
+    return lay_out(question, spec, workdir, asked)
+
+
+def lay_out(
+    question: Question, spec: ModelSpec, workdir: Path, asked: Mapping[str, Any]
+) -> Converted:
+    """Lay the original beside the host; ``asked`` is the part of the settings on the rows.
+
+    With ``{"form": "tensors"}`` the original is a torch module, called with the inputs in
+    their order; its answer is a tensor, several by position, or several by name.
+
+    Raises:
+        UnsupportedModelError: a module of the object's own has the name of the host.
+    """
     host = workdir / "model.py"
     # The host is a file that Triton runs; it is copied by its path, never imported.
     host.write_bytes((files("python_backend") / "predictor" / "model.py").read_bytes())
@@ -35,14 +58,26 @@ def to_python(question: Question, options: ConversionOptions, workdir: Path) -> 
     own = _own_modules(question.source, used, workdir)
     original = _original(question.source, workdir)
     settings = workdir / "predictor.json"
-    settings.write_text(_settings(question, original.name, inputs, outputs), encoding="utf-8")
+    document = _settings(question, original.name, asked, spec)
+    settings.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     requirements = workdir / "requirements.txt"
-    requirements.write_text(
-        _requirements(question, used - {path.stem for path in own}), encoding="utf-8"
-    )
-    spec = ModelSpec(options.name, "python", inputs, outputs)
+    needed = (used | _host_modules(asked["form"])) - {path.stem for path in own}
+    requirements.write_text(_requirements(needed), encoding="utf-8")
     written = (host, original, settings, requirements, *own)
     return Converted(spec, {path.name: path for path in written})
+
+
+def _tensors(rows: Rows) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(name, DType.from_numpy(array.dtype), array.shape[1:])
+        for name, array in rows.tensors.items()
+    )
+
+
+def _host_modules(form: str) -> set[str]:
+    """Return the modules that the host itself imports for this form."""
+    of_form = {"frame": {"pandas", "joblib"}, "tensors": {"torch"}}
+    return {"numpy"} | of_form.get(form, {"joblib"})
 
 
 def _own_modules(source: LoadedModel, used: set[str], workdir: Path) -> list[Path]:
@@ -59,7 +94,11 @@ def _own_modules(source: LoadedModel, used: set[str], workdir: Path) -> list[Pat
 
 
 def _original(source: LoadedModel, workdir: Path) -> Path:
-    """Copy the pickle; a native XGBoost or LightGBM file becomes one, of the object it holds."""
+    """Copy the pickle or torch file; a booster's own file becomes a pickle of what it holds."""
+    if source.framework == "torch":
+        original = workdir / "predictor.pt"
+        shutil.copyfile(source.path, original)
+        return original
     if source.pickled:
         suffix = ".pkl" if source.path.suffix in {".pkl", ".pickle"} else ".joblib"
         original = workdir / f"predictor{suffix}"
@@ -76,47 +115,44 @@ def _original(source: LoadedModel, workdir: Path) -> Path:
 
 
 def _settings(
-    question: Question,
-    original: str,
-    inputs: tuple[TensorSpec, ...],
-    outputs: tuple[TensorSpec, ...],
-) -> str:
-    rows = question.rows
-    if rows.form is Form.MATRIX:
-        form, columns = ("frame" if rows.columns else "matrix"), list(rows.columns)
-    else:
-        form, columns = ("texts" if rows.form is Form.TEXTS else "frame"), list(rows.tensors)
-    settings = {
+    question: Question, original: str, asked: Mapping[str, Any], spec: ModelSpec
+) -> dict[str, Any]:
+    return {
         "file": original,
-        "inputs": [tensor.name for tensor in inputs],
-        "form": form,
-        "columns": columns,
+        "inputs": [tensor.name for tensor in spec.inputs],
+        **asked,
+        "alone": any(output.alone for output in question.answer),
         "outputs": [
             {
                 "name": tensor.name,
                 "dtype": tensor.dtype.value,
                 "dims": list(tensor.dims),
                 "method": output.method,
+                "part": output.part,
             }
-            for tensor, output in zip(outputs, question.answer, strict=True)
+            for tensor, output in zip(spec.outputs, question.answer, strict=True)
         ],
     }
-    return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
 
 
-def _requirements(question: Question, used: set[str]) -> str:
+def _requirements(needed: set[str]) -> str:
     """Return exact versions of the distributions whose modules the object uses."""
-    needed = {"numpy", "joblib"} | used
-    if question.rows.columns or question.rows.form is Form.COLUMNS:
-        needed.add("pandas")
-    owners = importlib.metadata.packages_distributions()
+    owners = _owners()
     lines = set()
     for module in sorted(needed):
         for distribution in owners.get(module, ()):
-            lines.add(f"{distribution}=={importlib.metadata.version(distribution)}")
+            # What stands behind a plus is a build's own and on no index: torch's 2.13.0+cpu.
+            version = importlib.metadata.version(distribution).partition("+")[0]
+            lines.add(f"{distribution}=={version}")
         if module not in owners and not _is_standard(module):
             lines.add(f"# and the module {module}, which belongs to no installed distribution")
     return "\n".join(sorted(lines)) + "\n"
+
+
+@functools.cache
+def _owners() -> Mapping[str, list[str]]:
+    """Return which distributions each module belongs to: reading them all takes a while."""
+    return importlib.metadata.packages_distributions()
 
 
 def _is_standard(module: str) -> bool:

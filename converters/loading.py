@@ -29,6 +29,8 @@ _PICKLE_SUFFIXES = {".pkl", ".pickle", ".joblib"}
 _COMPRESSED = (b"\x78", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x5d\x00\x00", b"\x04\x22\x4d\x18")
 # torch.save before 1.6, and with _use_new_zipfile_serialization=False.
 _LEGACY_TORCH = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")
+# What a model is asked through. KernelDensity has only the last.
+_METHODS = ("predict", "transform", "score_samples")
 _PIP_NAMES = {"sklearn": "scikit-learn", "cv2": "opencv-python", "PIL": "pillow", "yaml": "pyyaml"}
 
 
@@ -113,8 +115,14 @@ def _xgboost_estimator(booster: Any) -> Any:
     """Wrap a bare booster so that it answers with labels and probabilities."""
     import xgboost
 
-    objective = json.loads(booster.save_config())["learner"]["objective"]["name"]
-    classifies = objective.startswith("multi:") or objective == "binary:logistic"
+    wrapper = booster.attr("scikit_learn")
+    if wrapper is None:
+        objective = json.loads(booster.save_config())["learner"]["objective"]["name"]
+        classifies = objective.startswith("multi:") or objective == "binary:logistic"
+        # What an estimator's predict stops at; the booster's own takes all rounds.
+        booster.set_attr(best_iteration=None)
+    else:
+        classifies = json.loads(wrapper).get("_estimator_type") == "classifier"
     estimator = xgboost.XGBClassifier() if classifies else xgboost.XGBRegressor()
     # A booster saved by another wrapper class refuses this one by its attribute.
     booster.set_attr(scikit_learn=None)
@@ -130,6 +138,19 @@ def _load_lightgbm(path: Path, _trusted: bool) -> LoadedModel:
     except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
         raise _corrupt(path, "a LightGBM model") from error
     return LoadedModel("lightgbm", booster, path)
+
+
+def _load_catboost(path: Path, _trusted: bool) -> LoadedModel:
+    with needed("catboost"):
+        import catboost
+    try:
+        plain = catboost.CatBoost().load_model(str(path), format="cbm")
+        loss = str(plain.get_all_params().get("loss_function", "")).partition(":")[0]
+        kind = _CATBOOST_KINDS.get(loss, "CatBoostRegressor")
+        model = getattr(catboost, kind)().load_model(str(path), format="cbm")
+    except catboost.CatBoostError as error:
+        raise _corrupt(path, "a CatBoost model") from error
+    return LoadedModel("catboost", model, path)
 
 
 def _load_zip(path: Path, trusted: bool) -> LoadedModel:
@@ -224,14 +245,14 @@ def _classified(model: Any, path: Path, *, pickled: bool) -> LoadedModel:
         return LoadedModel("torch", model.eval(), path)
     if isinstance(model, dict):
         raise _weights_only(path, model) if "torch" in roots or not pickled else _no_predict(model)
-    if not callable(getattr(model, "predict", None)):
-        raise _no_predict(model)
     _check_fitted(model)
+    if not any(callable(getattr(model, method, None)) for method in _METHODS):
+        raise _no_predict(model)
     if "xgboost" in roots:
         bare = type(model).__name__ == "Booster"
         model = _xgboost_estimator(model) if bare else model
         return LoadedModel("xgboost", model, path, pickled=not bare)
-    for framework in ("lightgbm", "sklearn"):
+    for framework in ("catboost", "lightgbm", "sklearn"):
         if framework in roots:
             return LoadedModel(framework, model, path, pickled=pickled)
     return LoadedModel("predictor", model, path, pickled=pickled)
@@ -252,9 +273,9 @@ def _check_fitted(model: Any) -> None:
 
 
 def _no_predict(model: object) -> UnsupportedModelError:
-    msg = f"the file holds a {type(model).__name__}, which has no predict"
+    msg = f"the file holds a {type(model).__name__}, which has neither predict nor transform"
     return UnsupportedModelError(
-        msg, hint="Triton's callers ask through predict: save an object that has one"
+        msg, hint="Triton's callers ask through these: save an object that has one"
     )
 
 
@@ -269,7 +290,8 @@ def _corrupt(path: Path, what: str | None) -> ModelFileError:
     if what is None:
         return ModelFileError(
             f"{path.name} is no model file that is known here",
-            hint="known: .onnx, XGBoost .ubj and .json, LightGBM .txt, TorchScript .pt,"
+            hint="known: .onnx, XGBoost .ubj and .json, LightGBM .txt, CatBoost .cbm, TorchScript"
+            " .pt,"
             " and with --trusted pickle, joblib and torch.save files",
         )
     return ModelFileError(f"{path.name} is not {what}, or it is damaged")
@@ -289,12 +311,45 @@ _BY_CONTENT: tuple[tuple[tuple[bytes, ...], Callable[[Path, bool], LoadedModel]]
     ((_LEGACY_TORCH,), _load_torch),
     ((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), _load_pickle),
     ((b"tree\n", b"tree\r\n"), _load_lightgbm),
+    ((b"CBM1",), _load_catboost),
     ((b"{",), _load_xgboost),
 )
+
+# By the name of the loss; all others are a regressor's.
+_CATBOOST_KINDS = {
+    **dict.fromkeys(
+        (
+            "Logloss",
+            "CrossEntropy",
+            "MultiClass",
+            "MultiClassOneVsAll",
+            "MultiLogloss",
+            "MultiCrossEntropy",
+            "Focal",
+        ),
+        "CatBoostClassifier",
+    ),
+    **dict.fromkeys(
+        (
+            "PairLogit",
+            "PairLogitPairwise",
+            "YetiRank",
+            "YetiRankPairwise",
+            "QueryRMSE",
+            "QuerySoftMax",
+            "QueryCrossEntropy",
+            "StochasticFilter",
+            "StochasticRank",
+            "LambdaMart",
+        ),
+        "CatBoostRanker",
+    ),
+}
 
 _BY_SUFFIX: dict[str, Callable[[Path, bool], LoadedModel]] = {
     ".ubj": _load_xgboost,
     ".json": _load_xgboost,
+    ".cbm": _load_catboost,
     ".txt": _load_lightgbm,
     ".pt": _load_zip,
     ".pth": _load_zip,

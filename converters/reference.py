@@ -3,80 +3,63 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from converters import onnx_graph
+from converters import anatomy, answers, intake, onnx_graph
+from converters.answers import Answer as Answer  # noqa: PLC0414 - known under this name too
+from converters.answers import Kind as Kind  # noqa: PLC0414
+from converters.answers import Output as Output  # noqa: PLC0414
 from converters.interrupts import reraise_interrupt
-from converters.rows import Array, Form, Rows
+from converters.rows import Array, Rows
 from converters.source import LoadedModel
-from toolkit.errors import SampleError, UnsupportedModelError
+from toolkit.errors import ConfigError, SampleError, UnsupportedModelError
+
+_ALONE_ROWS = 4
+_ROUNDING = 1e-5
+# NMF stops when the whole batch has converged; PatchExtractor draws one number after another.
+_MIX_ROWS = {"NMF", "MiniBatchNMF", "PatchExtractor"}
 
 
-class Kind(StrEnum):
-    """What an output means, which decides how differences are judged."""
-
-    LABEL = "label"
-    PROBABILITY = "probability"
-    VALUE = "value"
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One output of the original: ``values`` with rows first.
-
-    ``method`` is how the original was asked: the name of one of its methods, or for a
-    bare LightGBM booster what is made of its ``predict``.
-    """
-
-    name: str
-    kind: Kind
-    values: Array
-    method: str = ""
-
-    @property
-    def dims(self) -> tuple[int, ...]:
-        """The shape of one row's answer."""
-        return tuple(self.values.shape[1:])
-
-
-Answer = tuple[Output, ...]
-
-
-def ask(source: LoadedModel, rows: Rows) -> Answer:
-    """Ask the original.
+def ask(source: LoadedModel, rows: Rows, outputs: tuple[str, ...] = ()) -> Answer:
+    """Ask the original for ``outputs`` by name; left out, for what its kind is asked.
 
     Raises:
         UnsupportedModelError: it answers with something that is no tensor.
+        ConfigError: it has no output of such a name.
         SampleError: it refuses the rows.
     """
-    askers: dict[str, Callable[[LoadedModel, Rows], Answer]] = {
-        "torch": _ask_torch,
-        "torchscript": _ask_torch,
-        "onnx": _ask_onnx,
-    }
+    return _told(source, lambda: _ask_predictor(source, rows, outputs), rows, outputs)
+
+
+def accepts(source: LoadedModel, rows: Rows, outputs: tuple[str, ...] = ()) -> bool:
+    """Say whether the original answers these rows at all."""
+    try:
+        _told(source, lambda: _answered(source, rows, outputs), rows, outputs)
+    except SampleError:
+        return False
+    return True
+
+
+def _told(
+    source: LoadedModel, predictor: Callable[[], Answer], rows: Rows, outputs: tuple[str, ...]
+) -> Answer:
+    """Ask in silence, a predictor by ``predictor``; whatever it raises becomes ours."""
     with quiet():
         try:
-            return askers.get(source.framework, _ask_predictor)(source, rows)
-        except (UnsupportedModelError, ModuleNotFoundError):
+            if source.framework in {"torch", "torchscript", "onnx"}:
+                given = _ask_onnx if source.framework == "onnx" else _ask_torch
+                return _chosen(source, given(source, rows), outputs)
+            return predictor()
+        except (UnsupportedModelError, ConfigError, SampleError, ModuleNotFoundError):
             raise
         except Exception as error:  # Whatever the user's model raises.
             reraise_interrupt(error)
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             msg = f"{source.class_name} does not take these rows: {reason}"
             raise SampleError(msg, hint="give rows that it takes: --sample FILE") from error
-
-
-def accepts(source: LoadedModel, rows: Rows) -> bool:
-    """Say whether the original answers these rows at all."""
-    try:
-        ask(source, rows)
-    except SampleError:
-        return False
-    return True
 
 
 @contextlib.contextmanager
@@ -87,43 +70,164 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def table(rows: Rows) -> Any:
-    """Return rows as the original wants them: a fresh copy, since some models write to it."""
-    first = next(iter(rows.tensors.values()))
-    if rows.form is Form.TEXTS:
-        return first.copy()
-    if rows.form is Form.COLUMNS:
-        import pandas as pd
-
-        return pd.DataFrame({name: array.copy() for name, array in rows.tensors.items()})
-    if rows.columns:
-        import pandas as pd
-
-        return pd.DataFrame(first.copy(), columns=list(rows.columns))
-    return first.copy()
+def table(rows: Rows, model: Any = None) -> Any:
+    """Return rows as ``model`` wants them: a fresh copy, since some models write to it."""
+    return intake.table(rows, intake.of(model, rows))
 
 
-def _ask_predictor(source: LoadedModel, rows: Rows) -> Answer:
+def _ask_predictor(source: LoadedModel, rows: Rows, outputs: tuple[str, ...]) -> Answer:
+    answer = _answered(source, rows, outputs)
+    kinds = {type(part).__name__ for part in anatomy.parts(source.model)}
+    if rows.count == 1 or not kinds & _MIX_ROWS:
+        return answer
+    names = tuple(output.name for output in answer)
+    few = [
+        _answered(source, _only(rows, row), names) for row in range(min(_ALONE_ROWS, rows.count))
+    ]
+    if all(_same(output, [one[i] for one in few]) for i, output in enumerate(answer)):
+        return answer
+    rest = range(len(few), rows.count)
+    each = [*few, *(_answered(source, _only(rows, row), names) for row in rest)]
+    return tuple(
+        replace(output, values=np.concatenate([one[i].values for one in each]), alone=True)
+        for i, output in enumerate(answer)
+    )
+
+
+def _only(rows: Rows, row: int) -> Rows:
+    """Return one of the rows."""
+    values = {name: array[row : row + 1] for name, array in rows.tensors.items()}
+    return Rows(rows.form, rows.columns, values, 1)
+
+
+def _same(output: Output, alone: list[Output]) -> bool:
+    """Say whether a row's answer is the same, but for rounding, when it is asked alone."""
+    one = np.concatenate([answer.values for answer in alone])
+    batch = output.values[: len(one)]
+    if output.kind is Kind.LABEL or one.shape != batch.shape:
+        return True  # A tie between labels or a fault: what the proof is for.
+    size = np.maximum(np.abs(batch), 1.0)
+    return bool(np.all((np.abs(one - batch) <= _ROUNDING * size) | ~np.isfinite(batch)))
+
+
+def _answered(source: LoadedModel, rows: Rows, outputs: tuple[str, ...]) -> Answer:
+    """Ask for ``outputs``; for those usual for such a model when there are none."""
     model = source.model
-    if type(model).__name__ == "Booster":
-        return _ask_lightgbm_booster(model, rows)
-    predicted = np.asarray(model.predict(table(rows)))
-    if predicted.dtype.kind not in "biufUO" or predicted.shape[:1] != (rows.count,):
-        msg = f"{source.class_name}.predict gives no array with one entry a row"
-        raise UnsupportedModelError(msg)
-    if not _gives_labels(model):
-        values = predicted.astype(np.float64)
-        values = values.reshape(-1, 1) if values.ndim == 1 else values
-        return (Output("prediction", Kind.VALUE, values, "predict"),)
-    label = Output("label", Kind.LABEL, _labels(predicted), "predict")
-    for name, kind, method in (
-        ("probabilities", Kind.PROBABILITY, "predict_proba"),
-        ("scores", Kind.VALUE, "decision_function"),
-    ):
-        given = _scores(model, method, rows)
-        if given is not None:
-            return (label, Output(name, kind, given, method))
-    return (label,)
+    if type(model).__name__ == "Booster" and hasattr(model, "model_to_string"):
+        return _chosen(source, _ask_lightgbm_booster(model, rows), outputs)
+    has = _methods(model)
+    if not has:
+        msg = f"a {source.class_name} has neither predict nor transform"
+        raise UnsupportedModelError(msg, hint="it answers only for the rows it was fitted on")
+    if outputs:
+        return tuple(
+            found for name in outputs for found in _outputs_called(source, has, name, rows)
+        )
+    first = next(iter(has))
+    answer = _outputs_of(source, first, has[first], rows)
+    for name in ("probabilities", "scores") if first == "label" else ():
+        with contextlib.suppress(_Absent):
+            if name in has:
+                return (*answer, *_outputs_of(source, name, has[name], rows))
+    return answer
+
+
+class _Absent(Exception):  # noqa: N818 - it tells of no error, only that there is nothing
+    """The model has the method and cannot be asked it, as some are after their fit."""
+
+
+def _methods(model: Any) -> dict[str, str]:
+    """Return how the model can be asked, by the output's name, the usual answer first."""
+    predict = "label" if _gives_labels(model) else "prediction"
+    known = {
+        predict: "predict",
+        "probabilities": "predict_proba",
+        "scores": "decision_function",
+        "transformed": "transform",
+    }
+    has = {name: method for name, method in known.items() if _callable(model, method)}
+    if not has and _callable(model, "score_samples"):
+        return {"scores": "score_samples"}  # KernelDensity.
+    return has
+
+
+def _callable(model: Any, method: str) -> bool:
+    try:
+        return callable(getattr(model, method, None))
+    except Exception:  # noqa: BLE001 - a property of the user's own
+        return False
+
+
+def _outputs_called(
+    source: LoadedModel, has: dict[str, str], name: str, rows: Rows
+) -> tuple[Output, ...]:
+    stem = name if name in has else name.rpartition("_")[0]
+    if stem not in has:
+        msg = f"a {source.class_name} has no output {name!r}"
+        raise ConfigError(msg, hint=f"its outputs: {', '.join(has)}")
+    try:
+        found = _outputs_of(source, stem, has[stem], rows)
+    except _Absent as error:
+        raise _refused(source, has[stem], error.__cause__) from error
+    chosen = tuple(output for output in found if name in {stem, output.name})
+    if not chosen:
+        msg = f"a {source.class_name} has no output {name!r}"
+        raise ConfigError(msg, hint=f"its outputs: {', '.join(out.name for out in found)}")
+    return chosen
+
+
+def _refused(source: LoadedModel, method: str, cause: BaseException | None) -> SampleError:
+    return SampleError(f"{source.class_name}.{method} does not take these rows: {cause}")
+
+
+def _chosen(source: LoadedModel, answer: Answer, outputs: tuple[str, ...]) -> Answer:
+    """Return the outputs of these names, in their order; all when there are none."""
+    by_name = {output.name: output for output in answer}
+    unknown = [name for name in outputs if name not in by_name]
+    if unknown:
+        msg = f"a {source.class_name} has no output {unknown[0]!r}"
+        raise ConfigError(msg, hint=f"its outputs: {', '.join(by_name)}")
+    return tuple(by_name[name] for name in outputs) or answer
+
+
+def _outputs_of(source: LoadedModel, name: str, method: str, rows: Rows) -> tuple[Output, ...]:
+    """Ask one method.
+
+    Raises:
+        _Absent: it raises, and is neither ``predict`` nor ``transform``.
+        UnsupportedModelError: its answer is no tensor with rows first.
+    """
+    model = source.model
+    try:
+        given = getattr(model, method)(table(rows, model))
+    except Exception as error:
+        reraise_interrupt(error)
+        if method in {"predict_proba", "decision_function"}:
+            raise _Absent from error
+        raise
+    what = f"{source.class_name}.{method}"
+    if isinstance(given, list) and method != "predict" and name != "transformed":
+        return tuple(
+            Output(f"{name}_{i}", _KINDS[name], answers.numbers(what, part, rows.count), method, i)
+            for i, part in enumerate(given)
+        )
+    if name == "label":
+        classes = getattr(model, "classes_", None)
+        values = answers.labels(answers.rows_first(what, given, rows.count), classes)
+        if values.shape[1:] == (1,) and not isinstance(classes, list):
+            values = values.reshape(-1)  # CatBoost's, of more than two classes.
+        return (Output(name, Kind.LABEL, values, method),)
+    if name == "transformed" and (texts := answers.texts(what, given, rows.count)) is not None:
+        return (Output(name, Kind.LABEL, texts, method),)
+    return (Output(name, _KINDS[name], answers.numbers(what, given, rows.count), method),)
+
+
+_KINDS = {
+    "probabilities": Kind.PROBABILITY,
+    "scores": Kind.VALUE,
+    "prediction": Kind.VALUE,
+    "transformed": Kind.VALUE,
+}
 
 
 def _gives_labels(model: Any) -> bool:
@@ -135,33 +239,14 @@ def _gives_labels(model: Any) -> bool:
             return True
     except (ModuleNotFoundError, AttributeError, TypeError):
         pass  # Not a scikit-learn object, or scikit-learn is not installed.
-    return hasattr(model, "predict_proba") or hasattr(model, "classes_")
-
-
-def _labels(predicted: Array) -> Array:
-    """Return labels as int64 or as texts."""
-    if predicted.dtype.kind in "UO":
-        texts = [str(label) for label in predicted.ravel().tolist()]
-        return np.array(texts, dtype=object).reshape(predicted.shape)
-    if predicted.dtype.kind == "f" and not np.array_equal(predicted, np.rint(predicted)):
-        return predicted.astype(np.float64)
-    return predicted.astype(np.int64)
-
-
-def _scores(model: Any, method: str, rows: Rows) -> Array | None:
-    """Return a matrix with one row a row, or ``None`` when the model has none to give."""
-    if not hasattr(model, method):
-        return None
-    given = getattr(model, method)(table(rows))
-    if isinstance(given, list):  # One array an output: no tensor of its own.
-        return None
-    matrix = np.asarray(given, dtype=np.float64)
-    return matrix.reshape(-1, 1) if matrix.ndim == 1 else matrix
+    # CatBoost's regressors have classes_ too, empty ones.
+    classes = getattr(model, "classes_", None)
+    return hasattr(model, "predict_proba") or (classes is not None and len(classes) > 0)
 
 
 def _ask_lightgbm_booster(booster: Any, rows: Rows) -> Answer:
     """Give a bare booster the outputs of the classifier or regressor it came from."""
-    given = np.asarray(booster.predict(next(iter(rows.tensors.values())).copy()))
+    given = np.asarray(booster.predict(table(rows, booster)))
     objective = str(booster.model_to_string(num_iteration=1)).partition("objective=")[2]
     objective = objective.partition("\n")[0].partition(" ")[0]
     if objective in {"binary", "cross_entropy"}:
@@ -191,7 +276,10 @@ def _ask_torch(source: LoadedModel, rows: Rows) -> Answer:
     if not named or not all(isinstance(value, torch.Tensor) for _, value in named):
         msg = f"{source.class_name} gives something else than tensors"
         raise UnsupportedModelError(msg, hint="wrap it in a module whose forward gives tensors")
-    return tuple(_tensor_output(str(name), value.numpy(force=True)) for name, value in named)
+    return tuple(
+        replace(_tensor_output(str(name), value.numpy(force=True)), part=part)
+        for part, (name, value) in enumerate(named)
+    )
 
 
 def _ask_onnx(source: LoadedModel, rows: Rows) -> Answer:

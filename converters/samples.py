@@ -2,10 +2,13 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from converters import onnx_graph
+from converters import anatomy, intake, invented, onnx_graph, reference
+from converters.categories import fitted_categories, learn
+from converters.missing_texts import missing_texts
 from converters.options import ConversionOptions
 from converters.rows import Array, Form, Rows, sent
 from converters.source import LoadedModel
@@ -36,10 +39,22 @@ def tabular(source: LoadedModel, options: ConversionOptions) -> Rows:
     array = np.array(sample)
     if array.ndim == 1 and array.dtype.kind in "UO":
         return _texts(array)
+    if array.ndim == 1 and width in {None, 1}:
+        array = array.reshape(-1, 1)
+    if array.ndim == 2 and array.dtype.kind in "UO":  # noqa: PLR2004
+        named = {name: array[:, i] for i, name in enumerate(columns or _numbered(array.shape[1]))}
+        return _from_columns(source, named, width, columns)
+    if array.ndim > 2 and array.dtype.kind in "biuf":  # noqa: PLR2004
+        return tensors(array.astype(np.float64))
     if array.ndim != 2:  # noqa: PLR2004
         msg = f"the sample has {array.ndim} axes; {source.class_name} takes rows of numbers"
         raise SampleError(msg)
-    return _from_matrix(array, width, columns)
+    return _from_matrix(source, array, width, columns)
+
+
+def _numbered(width: int) -> tuple[str, ...]:
+    """Return the names that scikit-learn gives to columns without one."""
+    return tuple(f"x{i}" for i in range(width))
 
 
 def tensors(
@@ -98,8 +113,13 @@ def invented_tensors(inputs: tuple[TensorSpec, ...], seed: int) -> Rows:
 def _expected(source: LoadedModel) -> tuple[int | None, tuple[str, ...]]:
     """Return how many columns the model takes and what it calls them."""
     model = source.model
-    if type(model).__name__ == "Booster":  # LightGBM's
+    if hasattr(model, "num_feature") and hasattr(model, "feature_name"):  # A LightGBM booster.
         width, names = model.num_feature(), tuple(model.feature_name())
+    elif source.framework == "catboost":
+        names = tuple(str(name) for name in model.feature_names_ or ())
+        width = len(names)
+        if names == tuple(map(str, range(width))):
+            names = ()  # CatBoost's own names for columns that had none.
     else:
         width = getattr(model, "n_features_in_", None)
         found = getattr(model, "feature_names_in_", None)
@@ -109,6 +129,18 @@ def _expected(source: LoadedModel) -> tuple[int | None, tuple[str, ...]]:
     return width, names
 
 
+def _by_columns(source: LoadedModel, columns: tuple[str, ...]) -> bool:
+    """Say whether each column is an input of its own, even where all hold numbers."""
+    model = source.model
+    if source.framework == "catboost" and model.get_cat_feature_indices():
+        return True
+    if intake.names_values(model) is not None:
+        return True
+    return bool(columns) and (
+        anatomy.picks_by_name(model) or bool(fitted_categories(model, columns))
+    )
+
+
 def _command(source: LoadedModel, options: ConversionOptions) -> str:
     return f"toolkit convert {source.path}{' --trusted' if options.trusted else ''}"
 
@@ -116,23 +148,36 @@ def _command(source: LoadedModel, options: ConversionOptions) -> str:
 def _invented(
     source: LoadedModel, options: ConversionOptions, width: int | None, columns: tuple[str, ...]
 ) -> Rows:
-    hint = f"{_command(source, options)} --sample data.csv"
-    if width is None:
+    """Return rows made up for the model; it may refuse them all the same.
+
+    Raises:
+        SampleError: it does not say what rows it takes.
+    """
+    names = columns or _numbered(width or 0)
+    apart = _by_columns(source, columns)
+    rows = None
+    for made in invented.samples(source.model, width, names, apart=apart, seed=options.seed):
+        rows = replace(tabular(source, replace(options, sample=made)), sample_rows=0)
+        if reference.accepts(source, rows):
+            return rows
+    if rows is None:
         msg = f"{source.class_name} does not say what rows it takes: a sample is needed"
-        raise SampleError(msg, hint=hint)
-    rng = np.random.default_rng(options.seed)
-    scales = 10.0 ** rng.uniform(-1, 3, (_INVENTED_ROWS, 1))
-    matrix = rng.normal(size=(_INVENTED_ROWS, width)) * scales
-    matrix[0] = 0.0
-    return Rows(Form.MATRIX, columns, {MATRIX_INPUT: matrix}, 0)
+    else:
+        msg = f"{source.class_name} takes none of the rows made up for it: a sample is needed"
+    raise SampleError(msg, hint=f"{_command(source, options)} --sample data.csv")
 
 
-def _from_matrix(array: Array, width: int | None, columns: tuple[str, ...]) -> Rows:
+def _from_matrix(
+    source: LoadedModel, array: Array, width: int | None, columns: tuple[str, ...]
+) -> Rows:
     if width is not None and array.shape[1] != width:
         raise _wrong_width(array.shape[1], width)
     if array.dtype.kind not in "biuf":
         msg = f"the sample is a matrix of {array.dtype}, not of numbers"
         raise SampleError(msg, hint="give text in named columns: .csv, .parquet or .jsonl")
+    if _by_columns(source, columns):
+        named = dict(zip(columns or _numbered(array.shape[1]), array.T, strict=True))
+        return _from_columns(source, named, width, columns)
     matrix = array.astype(np.float64)
     return _limited(Form.MATRIX, columns, {MATRIX_INPUT: matrix}, _MOST_SAMPLE_ROWS)
 
@@ -144,24 +189,39 @@ def _from_columns(
     columns: tuple[str, ...],
 ) -> Rows:
     if len(sample) == 1 and (only := np.array(next(iter(sample.values())))).ndim == 2:  # noqa: PLR2004
-        return _from_matrix(only, width, columns)  # As in an .npz file of one matrix.
+        return _from_matrix(source, only, width, columns)  # As in an .npz file of one matrix.
     sample = _by_model_names(sample, columns)
+    learn(source.model, sample)
     missing = [name for name in columns if name not in sample]
     if missing:
         msg = f"the sample lacks columns of {source.class_name}: {', '.join(missing)}"
         raise SampleError(msg, hint=f"the sample has: {', '.join(sample)}")
     wanted = columns or tuple(sample)
     read = {name: _column(name, np.array(sample[name])) for name in wanted}
-    if not columns and len(read) == 1 and width is None:
+    apart = _by_columns(source, wanted)
+    if not columns and len(read) == 1 and width is None and not apart:
         only = next(iter(read.values()))
         if only.dtype == object:
             return _texts(only)
     if width is not None and len(read) != width:
         raise _wrong_width(len(read), width)
-    if all(array.dtype.kind in "biuf" for array in read.values()):
+    if all(array.dtype.kind in "biuf" for array in read.values()) and not apart:
         matrix = np.column_stack([array.astype(np.float64) for array in read.values()])
         return _limited(Form.MATRIX, columns, {MATRIX_INPUT: matrix}, _MOST_SAMPLE_ROWS)
-    return _limited(Form.COLUMNS, wanted, _without_missing_text(read), _MOST_SAMPLE_ROWS)
+    sendable = set(missing_texts(source.model, wanted))
+    if intake.names_values(source.model) is not None:
+        sendable = set(wanted)
+    whole = _without_missing_text(
+        {n: _sendable(a) if n in sendable else a for n, a in read.items()}
+    )
+    return _limited(Form.COLUMNS, wanted, whole, _MOST_SAMPLE_ROWS)
+
+
+def _sendable(array: Array) -> Array:
+    """Write the empty text for a missing one, where the model takes it as such."""
+    if array.dtype != object:
+        return array
+    return np.array(["" if cell is None else cell for cell in array.tolist()], dtype=object)
 
 
 def _by_model_names(
@@ -288,6 +348,7 @@ def _for_torch(source: LoadedModel, options: ConversionOptions) -> Rows:
     if source.framework == "torch" and isinstance(sample, Mapping):
         parameters = tuple(inspect.signature(source.model.forward).parameters)
         sample = {name: sample[name] for name in sorted(sample, key=_position(parameters))}
+        _check_arguments(source, tuple(sample), parameters)
     rows = tensors(sample)
     # Modules hold float32 weights and take nothing else, unless they say so.
     double = any(p.dtype.itemsize == 8 and p.is_floating_point() for p in source.model.parameters())  # noqa: PLR2004
@@ -296,6 +357,17 @@ def _for_torch(source: LoadedModel, options: ConversionOptions) -> Rows:
         for name, array in rows.tensors.items()
     }
     return Rows(Form.TENSORS, (), values, rows.sample_rows)
+
+
+def _check_arguments(
+    source: LoadedModel, names: tuple[str, ...], parameters: tuple[str, ...]
+) -> None:
+    """Raise ``SampleError`` for names that are not the first arguments: tensors go by position."""
+    known = [name for name in names if name in parameters]
+    if known and known != list(parameters[: len(known)]):
+        left = next(name for name in parameters if name not in known)
+        msg = f"the sample names {', '.join(names)} and leaves out {left}, an argument before"
+        raise SampleError(msg, hint=f"{source.class_name}.forward takes {', '.join(parameters)}")
 
 
 def _position(parameters: tuple[str, ...]) -> Callable[[str], int]:

@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import catboost
 import joblib
 import numpy as np
 import pytest
+from sklearn.cluster import DBSCAN
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from converters import ConversionOptions, convert
 from converters.loading import load
@@ -84,7 +85,12 @@ def test_a_damaged_file_names_itself(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize(
     ("head", "what"),
-    [(b"tree\nversion=v4\n", "LightGBM"), (b'{"learner": 3', "XGBoost"), (b"PK\x03\x04x", "Torch")],
+    [
+        (b"tree\nversion=v4\n", "LightGBM"),
+        (b"CBM1\x01", "CatBoost"),
+        (b'{"learner": 3', "XGBoost"),
+        (b"PK\x03\x04x", "Torch"),
+    ],
 )
 def test_a_file_cut_short_says_what_it_was(tmp_path: Path, head: bytes, what: str) -> None:
     path = tmp_path / "cut"
@@ -120,21 +126,45 @@ def test_a_class_of_the_training_script_is_explained(tmp_path: Path) -> None:
     assert "module" in str(caught.value.hint)
 
 
-def test_an_object_without_predict_names_its_class(pickled: Pickled, iris: Data) -> None:
-    path = pickled(StandardScaler().fit(iris[0]))
-    with pytest.raises(UnsupportedModelError, match="a StandardScaler, which has no predict"):
+def test_an_object_that_answers_for_no_new_rows_names_its_class(
+    pickled: Pickled, iris: Data
+) -> None:
+    path = pickled(DBSCAN().fit(iris[0]))
+    with pytest.raises(UnsupportedModelError, match="a DBSCAN, which has neither predict nor"):
         load(path, trusted=True)
-    with pytest.raises(UnsupportedModelError, match="a dict, which has no predict"):
+    with pytest.raises(UnsupportedModelError, match="a dict, which has neither predict nor"):
         load(pickled({"model": 1}), trusted=True)
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind"),
+    [
+        ("Logloss", "CatBoostClassifier"),
+        ("RMSE", "CatBoostRegressor"),
+        ("YetiRank", "CatBoostRanker"),
+    ],
+)
+@pytest.mark.parametrize("name", ["m.cbm", "m"])
+def test_a_catboost_file_loads_as_what_its_loss_makes_it(
+    tmp_path: Path, iris: Data, loss: str, kind: str, name: str
+) -> None:
+    x, y = iris
+    model = catboost.CatBoost(
+        {"loss_function": loss, "iterations": 2, "verbose": 0, "bootstrap_type": "No"}
+        | {"allow_writing_files": False}
+    )
+    model.fit(catboost.Pool(x, y > 0, group_id=np.arange(len(x)) // 10))
+    model.save_model(str(tmp_path / name))
+    loaded = load(tmp_path / name, trusted=False)
+    assert (loaded.framework, loaded.class_name) == ("catboost", kind)
 
 
 def test_an_unknown_framework_is_refused_with_the_known_ones(pickled: Pickled, iris: Data) -> None:
     path = pickled(LogisticRegression(max_iter=1000).fit(*iris))
     with pytest.raises(ConfigError, match="unknown framework 'keras'") as caught:
         load(path, trusted=True, framework="keras")
-    assert "sklearn, xgboost, lightgbm, torch, onnx, torchscript, predictor" in str(
-        caught.value.hint
-    )
+    for known in ("sklearn", "xgboost", "lightgbm", "catboost", "torch", "onnx", "predictor"):
+        assert known in str(caught.value.hint)
     with pytest.raises(ConfigError, match="holds a sklearn model, not a torch one"):
         load(path, trusted=True, framework="torch")
 
