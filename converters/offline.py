@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,12 @@ Runner = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 def open_runner(spec: ModelSpec, folder: Path, threads: int | None) -> Runner:
     """Open the model that stands in ``folder``; ``threads`` as in the server's settings."""
-    openers = {"onnxruntime": _open_onnx, "pytorch": _open_torchscript, "python": _open_predictor}
+    openers = {
+        "onnxruntime": _open_onnx,
+        "pytorch": _open_torchscript,
+        "python": _open_predictor,
+        "fil": _open_fil,
+    }
     return openers[spec.backend](spec, folder, threads)
 
 
@@ -56,7 +62,7 @@ def _open_torchscript(spec: ModelSpec, folder: Path, threads: int | None) -> Run
 
 
 def _open_predictor(spec: ModelSpec, folder: Path, _threads: int | None) -> Runner:
-    host = _import_host(folder / "model.py")
+    host = _import_file(folder / "model.py")
     texts = {tensor.name for tensor in spec.outputs if tensor.dtype is DType.BYTES}
     with quiet():
         predictor, settings = host.load(folder)
@@ -69,19 +75,46 @@ def _open_predictor(spec: ModelSpec, folder: Path, _threads: int | None) -> Runn
     return run
 
 
-def _import_host(path: Path) -> Any:
-    """Import the host by its path, as Triton's stub does."""
-    module_spec = importlib.util.spec_from_file_location("predictor_host", path)
+def _open_fil(spec: ModelSpec, folder: Path, threads: int | None) -> Runner:
+    backend = files("python_backend") / "backends" / "fil"
+    rules, forests = (_import_file(Path(str(backend / f"fil_{n}.py"))) for n in ("rules", "forest"))
+    told = {**dict(spec.parameters), "cpu_nthread": str(threads or -1)}
+    parameters = {key: {"string_value": text} for key, text in told.items()}
+    settings = rules.settings({"name": spec.name, "parameters": parameters})
+    with quiet():
+        forest = forests.load(folder / spec.model_file, settings)
+    (output,) = spec.outputs
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        (rows,) = inputs.values()
+        return {output.name: forest.answer(rows, output.dims[0])}
+
+    return run
+
+
+def _import_file(path: Path) -> Any:
+    """Import a file by its path, as Triton's stub does."""
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
     assert module_spec is not None
     assert module_spec.loader is not None
-    host = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(host)
-    return host
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    return module
 
 
 def _decoded(texts: Array) -> Array:
     flat = [text.decode("utf-8") for text in texts.ravel().tolist()]
     return np.array(flat, dtype=object).reshape(texts.shape)
+
+
+def run_parts(run: Runner, inputs: Mapping[str, Array], size: int) -> dict[str, Array]:
+    """Run the rows in batches of ``size``; return the answers, rows first."""
+    count = len(next(iter(inputs.values())))
+    answers = [
+        run({name: array[start : start + size] for name, array in inputs.items()})
+        for start in range(0, count, size)
+    ]
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
 
 def run_rows(

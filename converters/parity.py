@@ -16,18 +16,26 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What differs: the worst over all rows, and the worst row as it can be shown."""
+    """What differs: the worst over all rows, and the worst row as it can be shown.
+
+    ``over`` are the positions of the rows over the tolerance.
+    """
 
     worst_absolute: float
     worst_relative: float
     label_mismatches: int
-    rows_over: int
+    over: tuple[int, ...]
     worst_row: Mapping[str, object] | None
+
+    @property
+    def rows_over(self) -> int:
+        """How many rows are over the tolerance."""
+        return len(self.over)
 
     @property
     def passed(self) -> bool:
         """Whether no row is over the tolerance."""
-        return not self.rows_over
+        return not self.over
 
 
 def compare(
@@ -57,7 +65,7 @@ def compare(
         relative = max(relative, float(shares.max(initial=0.0)))
     worst = int(excess.argmax())
     shown = _row(worst, rows, answer, given) if excess[worst] > 0 else None
-    over = int((excess > 1).sum())
+    over = tuple(np.flatnonzero(excess > 1).tolist())
     return Comparison(absolute, relative, int(mismatched.sum()), over, shown)
 
 
@@ -109,13 +117,13 @@ def _shapes_differ(output: Output, values: Array, rows: Rows) -> Comparison:
         "original_shape": list(output.values.shape),
         "converted_shape": list(values.shape),
     }
-    return Comparison(float("inf"), float("inf"), 0, rows.count, shown)
+    return Comparison(float("inf"), float("inf"), 0, tuple(range(rows.count)), shown)
 
 
 def _row(index: int, rows: Rows, answer: Answer, given: Mapping[str, Array]) -> dict[str, object]:
     return {
         "row": index,
-        "from": "sample" if index < rows.sample_rows else "generated",
+        "from": rows.kind_of(index),
         "inputs": {name: _plain(array[index]) for name, array in rows.tensors.items()},
         "original": {output.name: _plain(output.values[index]) for output in answer},
         "converted": {

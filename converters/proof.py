@@ -13,23 +13,31 @@ from pathlib import Path
 
 import numpy as np
 
-from converters import offline, parity
+from converters import causes, offline, parity
 from converters.interrupts import reraise_interrupt
 from converters.onnx_graph import first_line
 from converters.options import ConversionOptions
-from converters.rows import Array, sent
+from converters.rows import Array, Rows, sent
 from converters.table import Converted, Question
+from toolkit.artifact import ParityReport, WarmupInput
 from toolkit.errors import ParityError, ToolkitError, UnsupportedModelError
-from toolkit.spec import MODEL_FILES, DType, ModelSpec, ParityReport, Road, WarmupInput
+from toolkit.spec import DType, ModelSpec, Road
 
 _MOST_KEPT_ROWS = 256
 _MOST_KEPT_BYTES = 16_000_000
 _ROUNDING = 1e-4
-_ROADS = {"onnxruntime": Road.ONNX, "pytorch": Road.TORCHSCRIPT, "python": Road.PYTHON}
+_PART_SIZES = (2, 7)  # Batches besides one row and all rows: Triton makes any.
+_ROADS = {
+    "onnxruntime": Road.ONNX,
+    "pytorch": Road.TORCHSCRIPT,
+    "python": Road.PYTHON,
+    "fil": Road.FIL,
+}
 _LIBRARIES = {
     "sklearn": ("scikit-learn", "skl2onnx"),
     "xgboost": ("xgboost", "onnxmltools"),
     "lightgbm": ("lightgbm", "onnxmltools"),
+    "catboost": ("catboost",),
     "torch": ("torch", "onnxscript"),
     "torchscript": ("torch",),
 }
@@ -55,12 +63,14 @@ def prove(question: Question, converted: Converted, options: ConversionOptions) 
     """
     spec, rows = converted.spec, question.rows
     inputs = sent(rows, spec.inputs)
-    kept = _rows_to_keep(inputs, rows.count)
+    kept = _rows_to_keep(inputs, rows)
+    first = {name: array[kept] for name, array in inputs.items()}
     try:
         folder = next(iter(converted.files.values())).parent
         run = offline.open_runner(spec, folder, threads(question, options))
         together = run(inputs) if spec.batched else offline.run_rows(spec, run, inputs, rows.count)
-        alone = offline.run_rows(spec, run, inputs, kept)
+        alone = offline.run_rows(spec, run, first, len(kept))
+        parts = [offline.run_parts(run, first, size) for size in _PART_SIZES if spec.batched]
     except ToolkitError:
         raise
     except Exception as error:  # Whatever the runtime raises on rows the original takes.
@@ -68,17 +78,20 @@ def prove(question: Question, converted: Converted, options: ConversionOptions) 
         msg = f"the converted model fails on rows the original answers: {first_line(error)}"
         raise ParityError(msg) from error
     found = parity.compare(question.answer, together, rows, atol=options.atol, rtol=options.rtol)
-    batch = {name: value[:kept] for name, value in together.items()}
-    report = _report(question, found, parity.spread(alone, batch), options)
+    batch = {name: value[kept] for name, value in together.items()}
+    spread = max(parity.spread(alone, other) for other in (batch, *parts))
+    report = _report(question, found, spread, options)
     if not report.passed:
-        raise ParityError(_failure(found, report), hint=_hint(question))
-    _check_independence(question, alone, batch, options)
-    first = {name: array[:kept] for name, array in inputs.items()}
+        cause = causes.of(question, found, together)
+        raise ParityError(_failure(found, report, cause), hint=_hint(question, options))
+    for other in (batch, *parts):
+        _check_independence(question, rows.pick(kept), alone, other, options)
     return Proof(question, converted, report, first, alone)
 
 
 def _check_independence(
     question: Question,
+    rows: Rows,
     alone: Mapping[str, Array],
     batch: Mapping[str, Array],
     options: ConversionOptions,
@@ -91,7 +104,6 @@ def _check_independence(
         dataclasses.replace(output, values=values)
         for output, values in zip(question.answer, alone.values(), strict=True)
     )
-    rows = question.rows.take(len(next(iter(alone.values()))))
     atol, rtol = max(options.atol, _ROUNDING), max(options.rtol, _ROUNDING)
     found = parity.compare(answer, batch, rows, atol=atol, rtol=rtol)
     if found.passed:
@@ -111,21 +123,29 @@ def threads(question: Question, options: ConversionOptions) -> int | None:
         "sklearn",
         "xgboost",
         "lightgbm",
+        "catboost",
         "predictor",
     }:
         return 1
     return options.intra_op_thread_count
 
 
-def _rows_to_keep(inputs: Mapping[str, Array], count: int) -> int:
+def _rows_to_keep(inputs: Mapping[str, Array], rows: Rows) -> Array:
+    """Choose rows of the sample and hard ones, as many of either, evenly spaced."""
     a_row = sum(max(int(np.asarray(array[0]).nbytes), 1) for array in inputs.values())
-    return max(1, min(count, _MOST_KEPT_ROWS, _MOST_KEPT_BYTES // a_row))
+    most = max(1, min(rows.count, _MOST_KEPT_ROWS, _MOST_KEPT_BYTES // a_row))
+    made = rows.count - rows.sample_rows
+    of_sample = min(rows.sample_rows, max(most - made, (most + 1) // 2))
+    sample = np.linspace(0, rows.sample_rows - 1, of_sample)
+    hard = np.linspace(rows.sample_rows, rows.count - 1, most - of_sample)
+    kept: Array = np.unique(np.concatenate([sample, hard]).astype(np.int64))
+    return kept
 
 
 def _report(
     question: Question, found: parity.Comparison, spread: float, options: ConversionOptions
 ) -> ParityReport:
-    versions = _versions(question.source.framework)
+    versions = _versions(question.source.framework, options.road)
     library = _LIBRARIES.get(question.source.framework, ("onnxruntime",))[0]
     if question.source.framework == "predictor":
         library = "numpy"
@@ -143,13 +163,15 @@ def _report(
         atol=options.atol,
         rtol=options.rtol,
         passed=found.passed,
+        kinds=question.rows.counted(),
         worst_row=found.worst_row,
         versions=versions,
     )
 
 
-def _versions(framework: str) -> dict[str, str]:
-    names = (*_LIBRARIES.get(framework, ()), "numpy", "onnx", "onnxruntime")
+def _versions(framework: str, road: Road | None) -> dict[str, str]:
+    names = [*_LIBRARIES.get(framework, ()), "numpy", "onnx", "onnxruntime"]
+    names += ["treelite"] if road is Road.FIL else []
     versions = {}
     for name in names:
         try:
@@ -159,25 +181,35 @@ def _versions(framework: str) -> dict[str, str]:
     return versions
 
 
-def _failure(found: parity.Comparison, report: ParityReport) -> str:
+def _failure(found: parity.Comparison, report: ParityReport, cause: str | None) -> str:
     over, labels, rows = found.rows_over, report.label_mismatches, report.rows
     what = (
         f"gives another label for {labels} of {rows} rows"
         if labels
         else f"differs on {over} of {rows} rows, by up to {report.worst_absolute:.3g}"
     )
+    why = f" ({cause})" if cause else ""
     row = json.dumps(report.worst_row, ensure_ascii=False)
-    return f"the converted model {what}; worst row: {row}"
+    return f"the converted model {what}{why}; worst row: {row}"
 
 
-def _hint(question: Question) -> str | None:
+def _hint(question: Question, options: ConversionOptions) -> str | None:
+    if options.road is Road.FIL:
+        return "leave --road fil out; if callers hold float32 numbers, --sample with such a .npy"
     return "--road python serves the original itself" if question.source.pickled else None
 
 
 def write(
-    proof: Proof, options: ConversionOptions, refused: tuple[str, ...], workdir: Path
+    proof: Proof,
+    options: ConversionOptions,
+    refused: tuple[str, ...],
+    quantization: object,
+    workdir: Path,
 ) -> dict[str, Path]:
-    """Write ``parity.json`` and ``proof.npz`` into ``workdir``; return name to path."""
+    """Write ``parity.json`` and ``proof.npz`` into ``workdir``; return name to path.
+
+    ``quantization`` is a dataclass of what quantizing cost, or ``None``.
+    """
     question, spec = proof.question, proof.converted.spec
     document = {
         "framework": question.source.framework,
@@ -186,11 +218,13 @@ def write(
         "release": question.release.name,
         "release_onnxruntime": question.release.onnxruntime,
         "source_sha256": _digest(question.source.path),
-        "model_sha256": _digest(proof.converted.files[MODEL_FILES[spec.backend]]),
+        "model_sha256": _digest(proof.converted.files[spec.model_file]),
         "intra_op_thread_count": threads(question, options),
         "seed": options.seed,
         "report": _finite(dataclasses.asdict(proof.report)),
     }
+    if dataclasses.is_dataclass(quantization) and not isinstance(quantization, type):
+        document["quantization"] = dataclasses.asdict(quantization)
     report = workdir / "parity.json"
     report.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     rows = workdir / "proof.npz"
