@@ -4,19 +4,34 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-from converters import loading, proof, reference, releases, rows, samples, table
+from converters import (
+    apart,
+    hard_rows,
+    loading,
+    proof,
+    quantize,
+    reference,
+    releases,
+    samples,
+    speed,
+    table,
+)
 from converters.extras import needed
 from converters.options import ConversionOptions
+from converters.rows import Rows
 from converters.source import LoadedModel
-from toolkit.errors import ParityError, UnsupportedModelError
-from toolkit.spec import Artifact, ModelSpec, Road, check_model_name
+from toolkit.artifact import Artifact
+from toolkit.errors import ConfigError, ParityError, UnsupportedModelError
+from toolkit.spec import ModelSpec, Road, check_model_name
+
+_MOST_CELLS = 2_000_000
 
 
 def convert(path: Path, options: ConversionOptions, workdir: Path) -> Artifact:
     """Convert the model in ``path`` and prove it; write its files below ``workdir``.
 
-    The roads of its framework are tried in order, or ``options.road`` alone. The artifact
-    says in ``refused`` why an earlier road was left.
+    The rungs of its framework's ladder are tried in order, or those of ``options.road``
+    alone. The artifact says in ``refused`` why each earlier rung was left.
 
     Raises:
         ConversionError: the file, the model or the sample is no good, or, on a given
@@ -26,12 +41,16 @@ def convert(path: Path, options: ConversionOptions, workdir: Path) -> Artifact:
     check_model_name(options.name)
     release = releases.find(options.release)
     source = loading.load(path, trusted=options.trusted, framework=options.framework)
-    entries = table.ladder(source.framework, options.road)
+    if options.dynamic_axes and source.framework != "torch":
+        msg = f"--dynamic-axis is for torch modules, and this is a {source.framework} model"
+        raise ConfigError(msg)
+    # Only an ONNX model can be quantized.
+    entries = table.ladder(source.framework, Road.ONNX if options.quantize else options.road)
     with needed(entries[0].extra):
         question = _ask(source, options, release)
     refused: list[str] = []
     for entry in entries:
-        folder = workdir / entry.road.value
+        folder = workdir / f"{entry.road.value}-{entry.rung}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
@@ -39,7 +58,7 @@ def convert(path: Path, options: ConversionOptions, workdir: Path) -> Artifact:
         except (UnsupportedModelError, ParityError) as error:
             if len(entries) == 1:
                 raise
-            refused.append(f"{entry.road.value}: {error.message}")
+            refused.append(f"{entry.road.value} ({entry.rung}): {error.message}")
     raise _no_road(source, refused)
 
 
@@ -47,11 +66,22 @@ def _ask(
     source: LoadedModel, options: ConversionOptions, release: releases.Release
 ) -> table.Question:
     first = samples.first_rows(source, options)
-    reference.ask(source, first)  # So that a sample the model refuses is told as such.
-    asked = rows.generate(
-        first, options.generated_rows, options.seed, lambda block: reference.accepts(source, block)
+    # Asked at once, so that a sample the model refuses is told as such.
+    outputs = tuple(out.name for out in reference.ask(source, first, options.outputs))
+    asked = hard_rows.generate(
+        source,
+        first,
+        _generated(first, options),
+        options.seed,
+        lambda block: reference.accepts(source, block, outputs),
     )
-    return table.Question(source, asked, reference.ask(source, asked), release)
+    return table.Question(source, asked, reference.ask(source, asked, outputs), release)
+
+
+def _generated(first: Rows, options: ConversionOptions) -> int:
+    """Return how many rows to make: fewer where one row is a large tensor."""
+    a_row = sum(int(array[:1].size) for array in first.tensors.values())
+    return min(options.generated_rows, max(_MOST_CELLS // max(a_row, 1), 10))
 
 
 def _take(
@@ -61,19 +91,57 @@ def _take(
     refused: tuple[str, ...],
     folder: Path,
 ) -> Artifact:
-    with needed(entry.extra):
-        converted = entry.load()(question, options, folder)
-    proven = proof.prove(question, converted, options)
-    written = proof.write(proven, options, refused, folder)
+    exactly = quantize.exactly(options) if options.quantize else options
+    if entry.apart:
+        converted = apart.convert(entry, question, exactly, folder)
+    else:
+        with needed(entry.extra):
+            converted = entry.load()(question, exactly, folder)
+    question = converted.question or question
+    proven = proof.prove(question, converted, exactly)
+    notes = (*converted.notes, *_compared_in_speed(entry, question, converted, options))
+    cost = None
+    if options.quantize:
+        proven, cost = quantize.quantized(proven, options, folder)
+        notes = (*notes, quantize.sentence(cost, proven.report.rows))
+    written = proof.write(proven, options, refused, cost, folder)
     return Artifact(
         spec=_named(converted.spec, question),
         road=entry.road,
         framework=question.source.framework,
-        files={**converted.files, **written},
+        files={**proven.converted.files, **written},
         parity=proven.report,
         warmup=proof.warmup(converted.spec, proven.inputs),
+        rung=f"{entry.rung}, quantized" if options.quantize else entry.rung,
         refused=refused,
+        notes=notes,
     )
+
+
+def _compared_in_speed(
+    entry: table.Entry,
+    question: table.Question,
+    converted: table.Converted,
+    options: ConversionOptions,
+) -> tuple[str, ...]:
+    """Return a note if the original is faster.
+
+    Raises:
+        UnsupportedModelError: it is, and speed is preferred.
+    """
+    roads = {each.road for each in table.ladder(question.source.framework, options.road)}
+    if entry.road is not Road.ONNX or Road.PYTHON not in roads:
+        return ()
+    times = speed.advantage_of_original(question, converted, options)
+    if not speed.worth_a_word(times):
+        return ()
+    told = (
+        f"{question.source.class_name} itself answers {options.batch_size} rows {times:.1f} times"
+    )
+    if options.prefer == "speed":
+        msg = f"{told} as fast"
+        raise UnsupportedModelError(msg)
+    return (f"{told} as fast as this ONNX; --prefer speed serves it itself",)
 
 
 def _named(spec: ModelSpec, question: table.Question) -> ModelSpec:
@@ -85,9 +153,4 @@ def _named(spec: ModelSpec, question: table.Question) -> ModelSpec:
 def _no_road(source: LoadedModel, refused: list[str]) -> UnsupportedModelError:
     tried = "; ".join(refused)
     msg = f"no road leads from this {source.class_name} to Triton: {tried}"
-    if source.framework != "torch":
-        return UnsupportedModelError(msg)
-    return UnsupportedModelError(
-        f"{msg}; {Road.PYTHON.value}: a torch module has no predict",
-        hint="wrap it in a class with predict, in a module of its own, and pickle that",
-    )
+    return UnsupportedModelError(msg)

@@ -11,8 +11,10 @@ _EXTRA_OF = {
     "skl2onnx": "sklearn",
     "xgboost": "xgboost",
     "lightgbm": "lightgbm",
+    "catboost": "catboost",
     "torch": "torch",
     "onnxscript": "torch",
+    "treelite": "fil",
 }
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+from sklearn.cluster import AgglomerativeClustering
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from tests.cli.program import Ended, Run, start
 
@@ -55,7 +55,7 @@ def unknown_framework(folder: Path) -> list[object]:
 
 
 def no_predict(folder: Path) -> list[object]:
-    joblib.dump(StandardScaler().fit([[0.0], [1.0]]), folder / "m.joblib")
+    joblib.dump(AgglomerativeClustering().fit([[0.0], [1.0]]), folder / "m.joblib")
     return [folder / "m.joblib", "--trusted"]
 
 
@@ -125,7 +125,7 @@ def trusting_options_file(folder: Path) -> list[object]:
         (renamed_pickle, "runs the code inside it", "--trusted"),
         (missing_module, "no_such_package", "pip install"),
         (unknown_framework, "mxnet", "sklearn"),
-        (no_predict, "StandardScaler", ""),
+        (no_predict, "AgglomerativeClustering", ""),
         (not_fitted, "not fitted", ""),
         (wrong_width, "5", ""),
         (no_sample_file, "nowhere.csv", ""),

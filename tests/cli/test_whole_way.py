@@ -74,7 +74,7 @@ def text_columns(folder: Path) -> np.ndarray:
 
 def function_in_a_pipeline(folder: Path) -> np.ndarray:
     x, y = load_iris(return_X_y=True)
-    model = make_pipeline(FunctionTransformer(np.log1p), LogisticRegression()).fit(x, y)
+    model = make_pipeline(FunctionTransformer(np.arcsinh), LogisticRegression()).fit(x, y)
     joblib.dump(model, folder / "model.joblib")
     np.save(folder / "rows.npy", x[:100])
     return np.asarray(model.predict_proba(x[:100]))

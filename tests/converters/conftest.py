@@ -11,7 +11,7 @@ import pytest
 from sklearn import datasets
 
 from converters import ConversionOptions, convert
-from toolkit.spec import Artifact
+from toolkit.artifact import Artifact
 
 Array = npt.NDArray[Any]
 Data = tuple[Array, Array]

@@ -10,7 +10,7 @@ from converters.table import ENTRIES, Converter, Entry, ladder
 from toolkit.spec import Road
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.framework}-{entry.road}")
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.framework}-{entry.rung}")
 def test_every_converter_has_the_signature_of_the_protocol(entry: Entry) -> None:
     expected = inspect.signature(Converter.__call__)
     found = inspect.signature(entry.load())
@@ -29,4 +29,8 @@ def test_listing_the_table_imports_no_framework() -> None:
 
 
 def test_the_ladder_of_a_pickled_estimator_ends_with_itself() -> None:
-    assert [entry.road for entry in ladder("sklearn", None)] == [Road.ONNX, Road.PYTHON]
+    assert [entry.road for entry in ladder("sklearn", None)] == [
+        Road.ONNX,
+        Road.ONNX,
+        Road.PYTHON,
+    ]

@@ -1,0 +1,29 @@
+"""CatBoost models to ONNX, with CatBoost's own export."""
+
+from pathlib import Path
+
+from converters import onnx_graph, tabular_onnx
+from converters.extras import needed
+from converters.interrupts import reraise_interrupt
+from converters.options import ConversionOptions
+from converters.table import Converted, Question
+from toolkit.errors import UnsupportedModelError
+
+
+def to_onnx(question: Question, options: ConversionOptions, workdir: Path) -> Converted:
+    """Convert with CatBoost's own export."""
+    import onnx
+
+    with needed("catboost"):
+        import catboost  # noqa: F401
+    exported = workdir / "exported.onnx"
+    try:
+        question.source.model.save_model(str(exported), format="onnx")
+        graph = onnx.load(exported)
+    except Exception as error:  # CatBoostError and whatever onnx raises.
+        reraise_interrupt(error)
+        msg = f"CatBoost does not export it: {onnx_graph.first_line(error)}"
+        raise UnsupportedModelError(msg) from error
+    finally:
+        exported.unlink(missing_ok=True)
+    return tabular_onnx.finish(graph, question, options, workdir)
