@@ -112,7 +112,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--served", action="store_true", help="verify all on the embedded Triton")
-    parser.add_argument("--speed", action="store_true", help="measure nanoseconds a row instead")
+    parser.add_argument("--speed", action="store_true", help="measure microseconds a row instead")
     return parser.parse_args()
 
 

@@ -216,7 +216,7 @@ def thresholds(model: Any) -> Iterator[tuple[int, float]]:
             yield from _of_lightgbm(part)
         elif kind == "Booster" and root == "xgboost":
             yield from _of_xgboost(part)
-        elif root == "catboost" and hasattr(part, "get_borders"):
+        elif root == "catboost" and hasattr(part, "get_borders") and part.is_fitted():
             yield from ((f, v) for f, vs in part.get_borders().items() for v in vs)
 
 

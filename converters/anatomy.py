@@ -59,7 +59,9 @@ def _inner(model: Any) -> Any:
     if isinstance(steps, list) and steps and isinstance(steps[0], tuple):
         real = (step for _, step in steps if not (step is None or isinstance(step, str)))
         return next(real, None)
-    for name in ("best_estimator_", "estimator_", "regressor_"):
+    # An ensemble's estimator_ is only what its members were cloned from.
+    single = () if hasattr(model, "estimators_") else ("estimator_",)
+    for name in ("best_estimator_", *single, "regressor_"):
         if hasattr(model, name):
             return getattr(model, name)
     if type(model).__name__ == "FrozenEstimator":

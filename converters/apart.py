@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
@@ -129,12 +130,20 @@ def _end_all() -> None:
 def serve(fd: int) -> None:
     """Convert what comes in until the other side is gone: the main loop of the process."""
     line: Connection[Any, _Task] = Connection(fd)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     while True:
         try:
             task = line.recv()
         except (EOFError, ConnectionError):
             return
         line.send(_answer(task))
+
+
+def _end_with(parent: int) -> None:
+    """End this process, in a conversion too, once the one that started it is gone."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _answer(task: _Task) -> Converted | tuple[str, str, str | None]:

@@ -14,6 +14,7 @@ from converters import (
     releases,
     samples,
     speed,
+    steady,
     table,
 )
 from converters.extras import needed
@@ -49,7 +50,11 @@ def convert(path: Path, options: ConversionOptions, workdir: Path) -> Artifact:
     with needed(entries[0].extra):
         question = _ask(source, options, release)
     refused: list[str] = []
+    faster = False
     for entry in entries:
+        if faster and entry.road is Road.ONNX:
+            refused.append(f"{entry.road.value} ({entry.rung}): the original is preferred")
+            continue
         folder = workdir / f"{entry.road.value}-{entry.rung}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -58,6 +63,7 @@ def convert(path: Path, options: ConversionOptions, workdir: Path) -> Artifact:
         except (UnsupportedModelError, ParityError) as error:
             if len(entries) == 1:
                 raise
+            faster = isinstance(error, _OriginalFasterError)
             refused.append(f"{entry.road.value} ({entry.rung}): {error.message}")
     raise _no_road(source, refused)
 
@@ -98,8 +104,15 @@ def _take(
         with needed(entry.extra):
             converted = entry.load()(question, exactly, folder)
     question = converted.question or question
+    asked = question.rows.count
+    if entry.road is Road.PYTHON:
+        question = steady.steady(question)
     proven = proof.prove(question, converted, exactly)
-    notes = (*converted.notes, *_compared_in_speed(entry, question, converted, options))
+    notes = (
+        *converted.notes,
+        *_left_out(asked - question.rows.count),
+        *_compared_in_speed(entry, question, converted, options),
+    )
     cost = None
     if options.quantize:
         proven, cost = quantize.quantized(proven, options, folder)
@@ -118,6 +131,17 @@ def _take(
     )
 
 
+def _left_out(rows: int) -> tuple[str, ...]:
+    if not rows:
+        return ()
+    why = "the original itself answers them otherwise in batches of other sizes"
+    return (f"{rows} rows are no part of the proof: {why} (neighbours equally far)",)
+
+
+class _OriginalFasterError(UnsupportedModelError):
+    """The converted model is right, and slower than the original."""
+
+
 def _compared_in_speed(
     entry: table.Entry,
     question: table.Question,
@@ -127,7 +151,7 @@ def _compared_in_speed(
     """Return a note if the original is faster.
 
     Raises:
-        UnsupportedModelError: it is, and speed is preferred.
+        _OriginalFasterError: it is, and speed is preferred.
     """
     roads = {each.road for each in table.ladder(question.source.framework, options.road)}
     if entry.road is not Road.ONNX or Road.PYTHON not in roads:
@@ -140,7 +164,7 @@ def _compared_in_speed(
     )
     if options.prefer == "speed":
         msg = f"{told} as fast"
-        raise UnsupportedModelError(msg)
+        raise _OriginalFasterError(msg)
     return (f"{told} as fast as this ONNX; --prefer speed serves it itself",)
 
 

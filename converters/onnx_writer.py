@@ -320,8 +320,9 @@ class Tensor:
     def argmax(self, axis: int = 1, *, last: bool = False) -> "Tensor":
         """Return the index of the first or the last largest, int64, without that axis."""
         shape = _reduced(self.shape, axis, keepdims=False)
+        at = int(last)
         return self.graph.node(
-            "ArgMax", [self], shape, dtype=_INT64, axis=axis, keepdims=0, select_last_index=int(last)
+            "ArgMax", [self], shape, dtype=_INT64, axis=axis, keepdims=0, select_last_index=at
         )
 
     def lookup(self, values: Any) -> "Tensor":

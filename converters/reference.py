@@ -4,6 +4,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,12 +36,18 @@ def ask(source: LoadedModel, rows: Rows, outputs: tuple[str, ...] = ()) -> Answe
 
 
 def accepts(source: LoadedModel, rows: Rows, outputs: tuple[str, ...] = ()) -> bool:
-    """Say whether the original answers these rows at all."""
+    """Say whether the original answers these rows at all, each alone where rows mix."""
+    each = [_only(rows, row) for row in range(rows.count)] if _mixes_rows(source) else []
     try:
-        _told(source, lambda: _answered(source, rows, outputs), rows, outputs)
+        for block in (rows, *each):
+            _told(source, partial(_answered, source, block, outputs), block, outputs)
     except SampleError:
         return False
     return True
+
+
+def _mixes_rows(source: LoadedModel) -> bool:
+    return any(type(part).__name__ in _MIX_ROWS for part in anatomy.parts(source.model))
 
 
 def _told(
@@ -77,8 +84,7 @@ def table(rows: Rows, model: Any = None) -> Any:
 
 def _ask_predictor(source: LoadedModel, rows: Rows, outputs: tuple[str, ...]) -> Answer:
     answer = _answered(source, rows, outputs)
-    kinds = {type(part).__name__ for part in anatomy.parts(source.model)}
-    if rows.count == 1 or not kinds & _MIX_ROWS:
+    if rows.count == 1 or not _mixes_rows(source):
         return answer
     names = tuple(output.name for output in answer)
     few = [

@@ -121,7 +121,8 @@ def _expected(source: LoadedModel) -> tuple[int | None, tuple[str, ...]]:
         if names == tuple(map(str, range(width))):
             names = ()  # CatBoost's own names for columns that had none.
     else:
-        width = getattr(model, "n_features_in_", None)
+        # Of a pipeline that begins with CatBoost it is 0.
+        width = getattr(model, "n_features_in_", None) or None
         found = getattr(model, "feature_names_in_", None)
         names = () if found is None else tuple(str(name) for name in found)
     if names == tuple(f"Column_{i}" for i in range(len(names))):

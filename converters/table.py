@@ -133,7 +133,7 @@ def ladder(framework: str, road: Road | None) -> tuple[Entry, ...]:
         return tuple(entry for entry in entries if not entry.asked_only)
     chosen = tuple(entry for entry in entries if entry.road is road)
     if not chosen:
-        msg = f"a {framework} model cannot take the road {road.value}"
+        msg = f"a model of {framework} cannot take the road {road.value}"
         roads = ", ".join(dict.fromkeys(entry.road.value for entry in entries))
         raise ConfigError(msg, hint=f"roads of {framework}: {roads}")
     return chosen

@@ -19,7 +19,7 @@ def of(model: Any) -> list[Split]:
 
 def _of(part: Any) -> Iterator[Split]:
     root = type(part).__module__.partition(".")[0]
-    if hasattr(part, "tree_"):
+    if hasattr(getattr(part, "tree_", None), "children_left"):  # KernelDensity's has none.
         inner = part.tree_.children_left != -1
         yield from _pairs(part.tree_.feature[inner], part.tree_.threshold[inner])
     elif hasattr(part, "_predictors"):
@@ -31,7 +31,7 @@ def _of(part: Any) -> Iterator[Split]:
         yield from _lightgbm(getattr(part, "_Booster", part))
     elif root == "xgboost" and getattr(part, "_Booster", None) is not None:
         yield from _xgboost(part.get_booster())
-    elif root == "catboost" and hasattr(part, "get_borders"):
+    elif root == "catboost" and hasattr(part, "get_borders") and part.is_fitted():
         for column, borders in part.get_borders().items():
             yield from ((int(column), float(border)) for border in borders)
 

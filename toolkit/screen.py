@@ -150,9 +150,11 @@ def converted(artifact: "Artifact", written: "Written", *, explained: bool = Fal
         f"  proof       {report.rows} rows ({report.sample_rows} of the sample) against"
         f" {report.reference}"
     )
+    worst = f"{report.worst_absolute:.3g}"
+    if report.worst_absolute > report.atol:  # Of large numbers the share tells more.
+        worst = f"{report.worst_relative:.3g} of the number"
     click.echo(
-        f"              worst difference {report.worst_absolute:.3g},"
-        f" label mismatches {report.label_mismatches}"
+        f"              worst difference {worst}, label mismatches {report.label_mismatches}"
     )
     click.echo(f"  inputs      {_tensors(artifact.spec.inputs)}")
     click.echo(f"  outputs     {_tensors(artifact.spec.outputs)}")

@@ -67,14 +67,18 @@ def read(model: Any) -> CatBoostModel:
     Raises:
         UnsupportedModelError: it learned from texts or embeddings.
     """
+    # CatBoost 1.2 fails to save these as JSON, so they are asked for first.
+    for kind, learned in (
+        ("text", model.get_text_feature_indices()),
+        ("embedding", model.get_embedding_feature_indices()),
+    ):
+        if learned:
+            msg = f"{type(model).__name__}: {kind} features are not written as exact ONNX"
+            raise UnsupportedModelError(msg)
     saved = _saved(model)
     scale, bias = saved["scale_and_bias"]
     features = saved["features_info"]
     splits = _splits(features)
-    for name in ("text_features", "embedding_features", "estimated_features"):
-        if features.get(name):
-            msg = f"{type(model).__name__}: {name.replace('_', ' ')} are not written as exact ONNX"
-            raise UnsupportedModelError(msg)
     trees = [_oblivious(tree, len(bias)) for tree in saved.get("oblivious_trees", ())]
     trees += [_grown(tree, len(bias)) for tree in saved.get("trees", ())]
     tables = saved.get("ctr_data", {})

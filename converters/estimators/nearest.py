@@ -31,6 +31,9 @@ class Neighbourhood:
             self._refuse(f"a metric that is {model.metric!r} is not written as exact ONNX")
         points = dense(model._fit_X, model)  # noqa: SLF001
         self.by_tree = model._tree is not None  # noqa: SLF001
+        if self.by_tree and self.metric == "braycurtis":
+            # It breaks the triangle inequality, by which scikit-learn's tree leaves rows out.
+            self._refuse("its search by a tree misses neighbours where the metric is 'braycurtis'")
         count = len(points)
         self.order = np.asarray(model._tree.get_arrays()[1]) if self.by_tree else np.arange(count)  # noqa: SLF001
         self.points = points[self.order]

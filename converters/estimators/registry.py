@@ -125,12 +125,22 @@ def write(graph: Graph, model: Any, x: Table, step: str = "") -> Answers:
     try:
         answers = _writer(type(model))(graph, model, x)
     except UnsupportedModelError as error:
-        if not step:
-            raise
-        msg = f"{step} > {error.message}" if " > " in error.message else f"{step}: {error.message}"
-        raise UnsupportedModelError(msg, hint=error.hint) from error
+        raise _named_error(error, model, step) from error
     graph.written[key] = (model, answers)
     return answers
+
+
+class _NamedError(UnsupportedModelError):
+    """One that names the class it is about."""
+
+
+def _named_error(error: UnsupportedModelError, model: Any, step: str) -> UnsupportedModelError:
+    message, name = error.message, type(model).__name__
+    if not isinstance(error, _NamedError) and name not in message:
+        message = f"{name}: {message}"
+    if step:
+        message = f"{step} > {message}" if " > " in message else f"{step}: {message}"
+    return _NamedError(message, hint=error.hint)
 
 
 def _writer(cls: type) -> Writer:

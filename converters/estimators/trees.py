@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -239,6 +240,7 @@ def _joined(parts: Sequence[dict[str, npt.NDArray[Any]]], dtype: np.dtype[Any]) 
     for branch in ("true", "false"):
         ends = joined[f"nodes_{branch}leafs"].astype(np.bool_)
         joined[f"nodes_{branch}nodeids"] += np.where(ends, leaf_shift, node_shift)
+    _part_branches_of_roots(joined, first_node)
     if not joined["nodes_missing_value_tracks_true"].any():
         del joined["nodes_missing_value_tracks_true"]
     if not len(joined["membership_values"]):
@@ -250,6 +252,29 @@ def _joined(parts: Sequence[dict[str, npt.NDArray[Any]]], dtype: np.dtype[Any]) 
         for name, values in joined.items()
     }
     return attributes | {"tree_roots": first_node.tolist()}
+
+
+def _part_branches_of_roots(joined: dict[str, npt.NDArray[Any]], roots: Ints) -> None:
+    """Exchange two leaves where a root's branches, a leaf and a node, have the same number.
+
+    ONNX Runtime (seen in 1.21 to 1.23, not in 1.31) takes such a root for a leaf.
+    """
+    ids = {branch: joined[f"nodes_{branch}nodeids"] for branch in ("true", "false")}
+    ends = {branch: joined[f"nodes_{branch}leafs"].astype(np.bool_) for branch in ids}
+    clash = (ids["true"] == ids["false"]) & (ends["true"] != ends["false"])
+    for root, end in pairwise((*roots.tolist(), len(clash))):
+        if not clash[root]:
+            continue
+        one = int(ids["true"][root])
+        nodes = slice(root, end)
+        leaves = np.concatenate([ids[each][nodes][ends[each][nodes]] for each in ids])
+        other = int(leaves[leaves != one][0])
+        for each in ids:
+            old, ended = ids[each][nodes].copy(), ends[each][nodes]
+            ids[each][nodes][ended & (old == one)] = other
+            ids[each][nodes][ended & (old == other)] = one
+        for name in ("leaf_weights", "leaf_targetids"):
+            joined[name][[one, other]] = joined[name][[other, one]]
 
 
 def _tensor(name: str, values: npt.NDArray[Any], dtype: np.dtype[Any]) -> Any:

@@ -181,7 +181,7 @@ def test_a_sample_of_another_width_says_both_widths(convert_model: Convert, iris
 
 
 def test_a_road_the_framework_does_not_have_is_refused(convert_model: Convert, iris: Data) -> None:
-    with pytest.raises(ConfigError, match="a sklearn model cannot take the road torchscript"):
+    with pytest.raises(ConfigError, match="a model of sklearn cannot take the road torchscript"):
         convert_model(LogisticRegression(max_iter=1000).fit(*iris), road=Road.TORCHSCRIPT)
 
 

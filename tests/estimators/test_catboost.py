@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from converters import releases
-from converters.estimators import catboost_categories, registry
+from converters.estimators import catboost_categories, catboost_trees, registry
 from converters.estimators.table import Table
 from converters.onnx_writer import Graph
 from tests.estimators.boosters import Array, assert_close, hard, numbers
@@ -186,3 +186,12 @@ def test_the_hash_of_a_text_is_catboosts_own() -> None:
     hashes = catboost_categories.hashes(odd)
     assert list(hashes) == odd
     assert len(set(hashes.values())) == len(odd)
+
+
+def test_a_model_that_learned_from_texts_is_refused_by_that_reason() -> None:
+    texts = [f"good {i % 3}" if i % 2 else f"bad {i % 5}" for i in range(40)]
+    pool = catboost.Pool([[text] for text in texts], [i % 2 for i in range(40)], text_features=[0])
+    model = catboost.CatBoostClassifier(iterations=2, verbose=0, allow_writing_files=False)
+    model.fit(pool)
+    with pytest.raises(UnsupportedModelError, match="text features are not written"):
+        catboost_trees.read(model)

@@ -124,3 +124,9 @@ def test_a_batch_that_is_solved_as_a_whole_is_refused(cls: Any, written: Written
     model = cls(2, max_iter=5, random_state=0).fit(np.abs(ROWS))
     with pytest.raises(UnsupportedModelError, match=r"NMF: .* other rows"):
         written(model, ROWS, "transform")
+
+
+def test_a_sparse_projection_adds_in_the_order_of_the_original(written: Written) -> None:
+    x = RANDOM.normal(size=(200, 81)) * 1e3
+    model = SparseRandomProjection(20, random_state=0).fit(x)
+    assert np.array_equal(written(model, x, "transform")[0], model.transform(x))

@@ -26,7 +26,7 @@ def rows_of(classes: int) -> tuple[Array, Array]:
 @pytest.mark.parametrize(
     ("classes", "trees"),
     [(3, 20), (4, 40), (5, 33), (12, 40)],
-    ids=["a table", "digits in float64", "digits in more", "a target a class"],
+    ids=["a table", "digits in float32", "digits in float64", "a target a class"],
 )
 def test_votes_are_counted_exactly_for_any_number_of_classes(
     written: Written, classes: int, trees: int

@@ -137,3 +137,10 @@ def test_nearest_centroid(written: Written, settings: Any, count: Any) -> None:
     x, y = classes(count)
     model = nn.NearestCentroid(**settings).fit(x, y)
     assert differences(written, model, hard(x)) == []
+
+
+def test_a_tree_of_a_metric_that_is_none_is_refused(written: Written) -> None:
+    x, y = classes()
+    model = nn.RadiusNeighborsClassifier(3.0, metric="braycurtis").fit(x, y)
+    with pytest.raises(UnsupportedModelError, match=r"RadiusNeighborsClassifier: .*braycurtis"):
+        written(model, x, "predict")
