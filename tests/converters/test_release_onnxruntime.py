@@ -110,7 +110,9 @@ def models(cancer: Data, iris: Data, diabetes: Data) -> dict[str, tuple[Any, Any
     ]
     several = [RandomForestClassifier(30, max_depth=depth, random_state=0) for depth in (None, 2)]
     amounts = [RandomForestRegressor(20, random_state=0), GradientBoostingRegressor()]
-    chosen = {f"binary-{i}": (m.fit(x, y), x) for i, m in enumerate(numbers)}
+    chosen: dict[str, tuple[Any, Any]] = {
+        f"binary-{i}": (m.fit(x, y), x) for i, m in enumerate(numbers)
+    }
     chosen |= {f"kinds-{i}": (m.fit(flowers, kinds), flowers) for i, m in enumerate(several)}
     chosen |= {f"amounts-{i}": (m.fit(body, sugar), body) for i, m in enumerate(amounts)}
     chosen["columns"] = (make_pipeline(by_column, LogisticRegression()).fit(frame, y), columns)

@@ -11,22 +11,15 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from converters.estimators import registry
 from converters.releases import RELEASES
 from converters.table import ENTRIES, FRAMEWORKS
 from tests.docs.pages import DOCS, ROOT, UPDATE, between, blocks, table
+from toolkit.artifact import Artifact, ParityReport, WarmupInput
 from toolkit.cli import toolkit
 from toolkit.errors import RequestError
 from toolkit.options import serving_config
-from toolkit.spec import (
-    Artifact,
-    DType,
-    ModelSpec,
-    ParityReport,
-    Road,
-    ServingConfig,
-    TensorSpec,
-    WarmupInput,
-)
+from toolkit.spec import DType, ModelSpec, Road, ServingConfig, TensorSpec
 
 Parse = Callable[[list[str]], click.Context]
 COMMAND_PAGES = (*sorted(DOCS.glob("*.md")), ROOT / "README.md")
@@ -61,11 +54,23 @@ def errors_table() -> str:
 
 
 def roads_table() -> str:
-    names = {Road.ONNX: "ONNX", Road.TORCHSCRIPT: "TorchScript", Road.PYTHON: "Python"}
-    rows = [("framework", "roads, in this order")]
+    names = {road: road.value.upper() for road in (Road.ONNX, Road.FIL)}
+    names |= {Road.TORCHSCRIPT: "TorchScript", Road.PYTHON: "Python"}
+    rows = [("framework", "rungs, in this order", "only with `--road`")]
     for framework in FRAMEWORKS:
-        roads = [names[entry.road] for entry in ENTRIES if entry.framework == framework]
-        rows.append((framework, ", ".join(roads)))
+        cells: dict[bool, list[str]] = {False: [], True: []}
+        for entry in ENTRIES:
+            if entry.framework == framework:
+                cells[entry.asked_only].append(f"{names[entry.road]} ({entry.rung})")
+        rows.append((framework, ", ".join(cells[False]), ", ".join(cells[True])))
+    return table(*rows)
+
+
+def classes_table() -> str:
+    rows = [("library", "classes", "which")]
+    for library, known in groupby(registry.known(), key=lambda pair: pair[0]):
+        classes = [f"`{name}`" for _, name in known if not name.startswith("_")]
+        rows.append((library, str(len(classes)), ", ".join(classes)))
     return table(*rows)
 
 
@@ -87,6 +92,7 @@ def releases_table() -> str:
         ("client.md", "errors", errors_table),
         ("convert.md", "roads", roads_table),
         ("convert.md", "releases", releases_table),
+        ("exact.md", "classes", classes_table),
     ],
 )
 def test_a_table_says_what_the_code_says(page: str, name: str, generate: Callable[[], str]) -> None:

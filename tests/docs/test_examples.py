@@ -5,6 +5,7 @@ Numbers aside: they differ between machines, and versions of libraries grow.
 
 import contextlib
 import io
+import json
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -125,6 +126,21 @@ def _run_command(line: str) -> str:
     return "".join(f"{one}\n" for one in lines if one)
 
 
-@pytest.mark.parametrize("page", ["client.md", "deploy.md", "options.md", "proof.md"])
+@pytest.mark.parametrize("page", ["client.md", "deploy.md", "options.md", "proof.md", "exact.md"])
 def test_the_examples_of_a_page_print_what_it_shows(page: str, workplace: Workplace) -> None:
     _run_page(page, workplace)
+
+
+def test_every_field_of_parity_json_is_named_on_its_page(workplace: Workplace) -> None:
+    page = _read("proof.md")
+    written = workplace.folder / "model_repository" / "churn" / "1" / "parity.json"
+    document = json.loads(written.read_text(encoding="utf-8"))
+    fields = {*document, *(f"report.{name}" for name in document["report"])} - {"report"}
+    assert {name for name in fields if f"`{name}`" not in page} == set()
+
+
+def test_every_kind_of_hard_row_that_a_model_was_asked_is_on_the_page(workplace: Workplace) -> None:
+    page = _read("proof.md")
+    for written in sorted((workplace.folder / "model_repository").glob("*/1/parity.json")):
+        kinds = json.loads(written.read_text(encoding="utf-8"))["report"]["kinds"]
+        assert {kind for kind in kinds if f"| {kind} |" not in page} <= {"sample"}

@@ -18,9 +18,10 @@ Array = npt.NDArray[Any]
 
 
 def rows_of(classes: int) -> tuple[Array, Array]:
-    return make_classification(
+    x, y = make_classification(
         300, 8, n_informative=6, n_redundant=0, n_classes=classes, flip_y=0.2, random_state=0
     )
+    return x, y
 
 
 @pytest.mark.parametrize(
