@@ -325,11 +325,15 @@ class Tensor:
             "ArgMax", [self], shape, dtype=_INT64, axis=axis, keepdims=0, select_last_index=at
         )
 
-    def lookup(self, values: Any) -> "Tensor":
-        """Return ``values[self]``: rows of a constant by int64 index."""
+    def lookup(self, values: Any, failing: str = "") -> "Tensor":
+        """Return ``values[self]``: rows of a constant by int64 index.
+
+        An index out of range fails the request; ONNX Runtime then tells ``failing``.
+        """
         table = self.graph.tensor(values)
         shape = (*self.shape, *table.shape[1:])
-        return self.graph.node("Gather", [table, self], shape, dtype=table.dtype, axis=0)
+        told = {"name": failing} if failing else {}
+        return self.graph.node("Gather", [table, self], shape, dtype=table.dtype, axis=0, **told)
 
 
 def _reduced(shape: Shape, axis: int, keepdims: bool) -> Shape:

@@ -16,6 +16,12 @@ looked up, as the original raises for an unknown category."""
 _NOT_THERE = object()
 
 
+def unknown_in(x: Table, i: int) -> str:
+    """Return what is told of a request with an unknown category in column ``i``."""
+    column = x.names[i] if x.names else str(i)
+    return f"a category in column {column} that the model was not fitted with"
+
+
 def positions(x: Table, categories: Sequence[Any], name: str, *, strict: bool) -> list[Tensor]:
     """Return the position of each column's values in its categories, int64 ``(rows, 1)``.
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.estimators.categories import one_hot, position, positions
+from converters.estimators.categories import one_hot, position, positions, unknown_in
 from converters.estimators.registry import Answers, writes
 from converters.estimators.table import Table
 from converters.onnx_writer import Array, Graph
@@ -21,7 +21,7 @@ def write_one_hot_encoder(graph: Graph, model: Any, x: Table) -> Answers:
         table = _one_hot_codes(model, i)
         width = int(model._n_features_outs[i])  # noqa: SLF001 - nothing public tells it
         table = np.where(table < 0, width, table)
-        codes.append(place.lookup(table[:-1] if strict else table))
+        codes.append(place.lookup(table[:-1] if strict else table, unknown_in(x, i)))
         widths.append(width)
     return {"transform": one_hot(graph, codes, widths)}
 
@@ -51,7 +51,9 @@ def write_ordinal_encoder(graph: Graph, model: Any, x: Table) -> Answers:
     """Write the position of each category, or the values set for unknown and missing ones."""
     strict = model.handle_unknown == "error"
     found = positions(x, model.categories_, "OrdinalEncoder", strict=strict)
-    columns = [place.lookup(_ordinals(model, i, strict)) for i, place in enumerate(found)]
+    columns = [
+        place.lookup(_ordinals(model, i, strict), unknown_in(x, i)) for i, place in enumerate(found)
+    ]
     return {"transform": graph.concat(columns)}
 
 
@@ -91,7 +93,7 @@ def write_label_encoder(graph: Graph, model: Any, x: Table) -> Answers:
     """Write the position of a label in ``classes_``, int64 ``(rows,)``."""
     (place,) = positions(x, [model.classes_], "LabelEncoder", strict=True)
     count = np.arange(len(model.classes_), dtype=np.int64)
-    return {"transform": place.reshape(-1).lookup(graph.constant(count))}
+    return {"transform": place.reshape(-1).lookup(graph.constant(count), unknown_in(x, 0))}
 
 
 @writes("sklearn:LabelBinarizer")

@@ -33,7 +33,9 @@ def write_isotonic(_graph: Any, model: Any, x: Table) -> Answers:
         if model.out_of_bounds == "nan":
             result = x.graph.where(outside, np.array(np.nan), result)
         else:
-            result = result + outside.cast(np.int64).lookup(np.array([0.0]))
+            result = result + outside.cast(np.int64).lookup(
+                np.array([0.0]), "a value out of bounds"
+            )
     return {"predict": result, "transform": result.reshape(-1, 1)}
 
 

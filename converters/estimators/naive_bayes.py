@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from converters.estimators.categories import unknown_in
 from converters.estimators.registry import Answers, labelled, writes
 from converters.estimators.table import Table
 from converters.onnx_writer import Graph, Tensor
@@ -53,7 +54,7 @@ def write_categorical_nb(graph: Graph, model: Any, x: Table) -> Answers:
     codes = graph.where(codes < 0, np.iinfo(np.int32).max, codes)
     joint: Tensor | None = None
     for i, table in enumerate(model.feature_log_prob_):
-        found = codes.take([i]).reshape(-1).lookup(np.ascontiguousarray(table.T))
+        found = codes.take([i]).reshape(-1).lookup(np.ascontiguousarray(table.T), unknown_in(x, i))
         joint = found if joint is None else joint + found
     assert joint is not None
     return _classified(graph, model, joint + model.class_log_prior_)

@@ -45,7 +45,9 @@ def write_radius_classifier(graph: Graph, model: Any, x: Table) -> Answers:
         alone = votes.sum().eq(0.0)
         outlier = None if labels is None else np.ravel(labels)[k]
         if outlier is None:
-            votes = votes + alone.cast(np.int64).lookup(np.array([0.0]))
+            votes = votes + alone.cast(np.int64).lookup(
+                np.array([0.0]), "a row without neighbours within the radius"
+            )
             share, at = votes / votes.sum(), votes.argmax()
             predicted.append((at, known))
         else:
