@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from tests.converters.conftest import Array, Convert, Data
 from toolkit.artifact import Artifact
 from toolkit.errors import UnsupportedModelError
-from toolkit.spec import DType, Road
+from toolkit.spec import DType, Road, TensorSpec
 
 
 class Centred:
@@ -197,3 +197,23 @@ def test_a_transformer_of_texts_gives_texts(
     given = np.load(artifact.files["proof.npz"])
     assert given["input:city"].ravel().tolist() == ["Rome", "", "Oslo"]
     assert given["expected:transformed"].ravel().tolist() == ["Rome", "Oslo", "Oslo"]
+
+
+class HalfUp:
+    """A user's own predictor."""
+
+    def predict(self, rows: Array) -> Array:
+        halves: Array = rows.sum(axis=1) / 2
+        return halves
+
+
+def test_any_object_with_predict_is_served_by_the_python_backend(
+    convert_model: Convert, iris: Data
+) -> None:
+    x, _ = iris
+    artifact = convert_model(HalfUp(), x)
+    assert (artifact.framework, artifact.road) == ("predictor", Road.PYTHON)
+    assert artifact.spec.outputs == (TensorSpec("prediction", DType.FP64, (1,)),)
+    with np.load(artifact.files["proof.npz"]) as rows:
+        expected = rows["input:input"].sum(axis=1) / 2
+        np.testing.assert_array_equal(rows["expected:prediction"][:, 0], expected)

@@ -305,26 +305,6 @@ def test_a_function_transformer_takes_the_python_road_and_says_why(
     )
 
 
-class HalfUp:
-    """A user's own predictor."""
-
-    def predict(self, rows: Array) -> Array:
-        halves: Array = rows.sum(axis=1) / 2
-        return halves
-
-
-def test_any_object_with_predict_is_served_by_the_python_backend(
-    convert_model: Convert, iris: Data
-) -> None:
-    x, _ = iris
-    artifact = convert_model(HalfUp(), x)
-    assert (artifact.framework, artifact.road) == ("predictor", Road.PYTHON)
-    assert artifact.spec.outputs == (TensorSpec("prediction", DType.FP64, (1,)),)
-    rows = proof_rows(artifact)
-    expected = rows["input:input"].sum(axis=1) / 2
-    np.testing.assert_array_equal(rows["expected:prediction"][:, 0], expected)
-
-
 class OwnForest(RandomForestClassifier):  # type: ignore[misc]
     """A user's subclass, which answers otherwise."""
 
