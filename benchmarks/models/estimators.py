@@ -25,6 +25,8 @@ def classes() -> dict[str, type]:
 
     ``FrozenEstimator`` has what the estimator inside it has.
     """
+    # Without these imports a release hides its newest classes.
+    from sklearn.experimental import enable_halving_search_cv, enable_iterative_imputer  # noqa: F401
     from sklearn.utils import all_estimators
 
     with warnings.catch_warnings():
@@ -148,6 +150,10 @@ _PARAMETERS: dict[str, Callable[[], dict[str, Any]]] = {
     "BayesianGaussianMixture": lambda: {"n_components": 3},
     "GenericUnivariateSelect": lambda: {"mode": "k_best", "param": 3},
     "GridSearchCV": lambda: {**_search(), "param_grid": {"C": [0.1, 1.0]}},
+    "HalvingGridSearchCV": lambda: {**_search(), "param_grid": {"C": [0.1, 1.0]}},
+    "HalvingRandomSearchCV": lambda: (
+        {**_search(), "param_distributions": {"C": [0.1, 1.0]}} | {"n_candidates": 2}
+    ),
     "HashingVectorizer": lambda: {"n_features": 64},
     "HistGradientBoostingClassifier": lambda: {"max_iter": 20},
     "HistGradientBoostingRegressor": lambda: {"max_iter": 20},
@@ -269,6 +275,7 @@ _DATA: dict[str, Callable[[], tuple[Any, Any]]] = {
     "GammaRegressor": data.positive_values,
     "HashingVectorizer": data.texts,
     "IsotonicRegression": _one_column,
+    "IterativeImputer": data.missing,
     "KNNImputer": data.missing,
     "KernelCenterer": _kernel,
     "LabelBinarizer": _labels,
