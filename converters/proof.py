@@ -26,7 +26,7 @@ from toolkit.spec import DType, ModelSpec, Road
 _MOST_KEPT_ROWS = 256
 _MOST_KEPT_BYTES = 16_000_000
 _ROUNDING = 1e-4
-_PART_SIZES = (2, 7)  # Batches besides one row and all rows: Triton makes any.
+PART_SIZES = (2, 7)  # Batches besides one row and all rows: Triton makes any.
 _ROADS = {
     "onnxruntime": Road.ONNX,
     "pytorch": Road.TORCHSCRIPT,
@@ -63,14 +63,14 @@ def prove(question: Question, converted: Converted, options: ConversionOptions) 
     """
     spec, rows = converted.spec, question.rows
     inputs = sent(rows, spec.inputs)
-    kept = _rows_to_keep(inputs, rows)
+    kept = rows_to_keep(rows)
     first = {name: array[kept] for name, array in inputs.items()}
     try:
         folder = next(iter(converted.files.values())).parent
         run = offline.open_runner(spec, folder, threads(question, options))
         together = run(inputs) if spec.batched else offline.run_rows(spec, run, inputs, rows.count)
         alone = offline.run_rows(spec, run, first, len(kept))
-        parts = [offline.run_parts(run, first, size) for size in _PART_SIZES if spec.batched]
+        parts = [offline.run_parts(run, first, size) for size in PART_SIZES if spec.batched]
     except ToolkitError:
         raise
     except Exception as error:  # Whatever the runtime raises on rows the original takes.
@@ -130,9 +130,9 @@ def threads(question: Question, options: ConversionOptions) -> int | None:
     return options.intra_op_thread_count
 
 
-def _rows_to_keep(inputs: Mapping[str, Array], rows: Rows) -> Array:
+def rows_to_keep(rows: Rows) -> Array:
     """Choose rows of the sample and hard ones, as many of either, evenly spaced."""
-    a_row = sum(max(int(np.asarray(array[0]).nbytes), 1) for array in inputs.values())
+    a_row = sum(max(int(np.asarray(array[0]).nbytes), 1) for array in rows.tensors.values())
     most = max(1, min(rows.count, _MOST_KEPT_ROWS, _MOST_KEPT_BYTES // a_row))
     made = rows.count - rows.sample_rows
     of_sample = min(rows.sample_rows, max(most - made, (most + 1) // 2))

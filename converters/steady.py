@@ -5,27 +5,28 @@ product is rounded another way in a batch of another size. Which answer is right
 row nobody can say: the Python road gives what the original gives for the batch at hand.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
 
-from converters import anatomy, parity, reference
+from converters import anatomy, parity, proof, reference
+from converters.reference import Answer
 from converters.rows import Array, Rows
 from converters.table import Question
 
 _NEIGHBOURS = ("KNeighbors", "NearestNeighbors", "LocalOutlierFactor", "KNNImputer")
-_SIZES = (7, 2, 1)
 _TOLERANCE = 1e-4
-_SECONDS = 30.0
+_MOST_ROUNDS = 12
 
 
 def steady(question: Question) -> Question:
     """Return the question without such rows, where a search for neighbours can have them.
 
-    A model with a step that is not scikit-learn's own is left alone: that step may mix rows.
+    The rows that the proof asks in batches of several sizes are asked so here first; those
+    whose answer moves are left out, until none does. A model with a step that is not
+    scikit-learn's own is left alone: that step may mix rows.
     """
     parts = list(anatomy.parts(question.source.model))
     searched = any(type(part).__name__.startswith(_NEIGHBOURS) for part in parts)
@@ -33,35 +34,41 @@ def steady(question: Question) -> Question:
     functions = any(type(part).__name__ == "FunctionTransformer" for part in parts)
     if not searched or own or functions or any(output.alone for output in question.answer):
         return question
-    moved = np.zeros(question.rows.count, dtype=bool)
-    until = time.monotonic() + _SECONDS
-    for size in _SIZES:
-        found = list(_answers(question, size, until))
-        asked = sum(len(values[0]) for values in found)
+    for _ in range(_MOST_ROUNDS):
+        chosen = proof.rows_to_keep(question.rows)
+        moved = chosen[_moved(question, chosen)]
+        stay = np.setdiff1d(np.arange(question.rows.count), moved)
+        if not moved.size or not stay.size:
+            break
+        rows = _kept(question.rows, stay)
+        question = replace(question, rows=rows, answer=_asked(question, rows))
+    return question
+
+
+def _moved(question: Question, chosen: Array) -> Array:
+    """Say which of the rows ``chosen`` the original answers otherwise in smaller batches."""
+    rows = question.rows.pick(chosen)
+    answer = tuple(replace(output, values=output.values[chosen]) for output in question.answer)
+    moved = np.zeros(rows.count, dtype=bool)
+    for size in (1, *proof.PART_SIZES):
+        found = list(_in_batches(question, rows, size))
         given = {
-            output.name: np.concatenate([values[i] for values in found])
-            for i, output in enumerate(question.answer)
+            output.name: np.concatenate([each[i].values for each in found])
+            for i, output in enumerate(answer)
         }
-        answer = tuple(replace(out, values=out.values[:asked]) for out in question.answer)
-        rows = _kept(question.rows, np.arange(asked))
         over = parity.compare(answer, given, rows, atol=_TOLERANCE, rtol=_TOLERANCE).over
         moved[list(over)] = True
-    if not moved.any() or moved.all():
-        return question
-    kept = np.flatnonzero(~moved)
-    answer = tuple(replace(out, values=out.values[kept]) for out in question.answer)
-    return replace(question, rows=_kept(question.rows, kept), answer=answer)
+    return moved
 
 
-def _answers(question: Question, size: int, until: float) -> Iterator[list[Array]]:
-    """Ask in batches of ``size``, at least one, as long as there is time."""
-    names = tuple(output.name for output in question.answer)
-    for start in range(0, question.rows.count, size):
-        chosen = np.arange(start, min(start + size, question.rows.count))
-        said = reference.ask(question.source, question.rows.pick(chosen), names)
-        yield [output.values for output in said]
-        if time.monotonic() > until:
-            return
+def _in_batches(question: Question, rows: Rows, size: int) -> Iterator[Answer]:
+    for start in range(0, rows.count, size):
+        chosen = np.arange(start, min(start + size, rows.count))
+        yield _asked(question, rows.pick(chosen))
+
+
+def _asked(question: Question, rows: Rows) -> Answer:
+    return reference.ask(question.source, rows, tuple(output.name for output in question.answer))
 
 
 def _kept(rows: Rows, chosen: Array) -> Rows:
