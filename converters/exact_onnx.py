@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from converters import onnx_graph, tabular_onnx
+from converters.answers import Output
 from converters.estimators import registry
 from converters.estimators.table import Table
 from converters.interrupts import reraise_interrupt
 from converters.onnx_writer import Graph, Tensor
 from converters.options import ConversionOptions
-from converters.reference import Output, quiet
+from converters.reference import quiet
 from converters.rows import Form
 from converters.table import Converted, Question
 from toolkit.errors import UnsupportedModelError

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from converters import onnx_graph, tabular_onnx
+from converters import anatomy, onnx_graph, tabular_onnx
 from converters.extras import needed
 from converters.interrupts import reraise_interrupt
 from converters.options import ConversionOptions
@@ -60,7 +60,7 @@ def _initial_types(model: Any, rows: Rows) -> list[tuple[str, Any]]:
     from skl2onnx.common.data_types import FloatTensorType
 
     if rows.form is Form.MATRIX:
-        if rows.columns and _picks_by_name(model):
+        if rows.columns and anatomy.picks_by_name(model):
             return [(name, FloatTensorType([None, 1])) for name in rows.columns]
         width = rows.tensors[MATRIX_INPUT].shape[1]
         return [(MATRIX_INPUT, FloatTensorType([None, width]))]
@@ -92,15 +92,6 @@ def _searched(model: Any) -> Any:
     pipeline = copy.copy(model)
     pipeline.steps = [(name, _searched(step)) for name, step in model.steps]
     return pipeline
-
-
-def _picks_by_name(model: Any) -> bool:
-    """Say whether a ColumnTransformer looks its columns up by name."""
-    for step in _steps(model):
-        for _, _, columns in getattr(step, "transformers_", ()):
-            if isinstance(columns, list | np.ndarray) and len(columns):
-                return isinstance(columns[0], str)
-    return False
 
 
 def _step_options(model: Any) -> dict[int, dict[str, Any]]:

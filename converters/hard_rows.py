@@ -117,8 +117,9 @@ def _blocks(source: LoadedModel, maker: _Maker) -> Iterator[Rows]:
     yield maker.block("mixed", maker.mixed(maker.share(0.2)))
     yield maker.block("scaled", maker.scaled(maker.share(0.1), 2.0, 6.0))
     yield maker.block("float32", _through_float32(maker.moved(maker.share(0.05))))
-    yield from _on_thresholds(source, maker)
-    yield from _on_jumps(source, maker)
+    splits = thresholds.of(source.model)
+    yield from _on_thresholds(splits, maker)
+    yield from _on_jumps(source, splits, maker)
     missing = maker.changed(maker.mixed(maker.share(0.1)), 0.2, _missing)
     yield maker.block("missing", missing)
     infinite = maker.changed(maker.mixed(maker.share(0.02)), 0.1, _infinite)
@@ -189,12 +190,12 @@ def _through_float32(tensors: Tensors) -> Tensors:
         }
 
 
-def _on_thresholds(source: LoadedModel, maker: _Maker) -> Iterator[Rows]:
+def _on_thresholds(found: list[thresholds.Split], maker: _Maker) -> Iterator[Rows]:
     """Give rows with one cell exactly on a split of the model, or one float64 step off."""
     cells = jumps.cells(maker.rows)
     splits = [
         (cell, number)
-        for column, number in thresholds.of(source.model)
+        for column, number in found
         if column < len(cells) and (cell := cells[column]) is not None
     ]
     if not splits:
@@ -213,11 +214,11 @@ def _on_thresholds(source: LoadedModel, maker: _Maker) -> Iterator[Rows]:
     yield maker.block("threshold", tensors)
 
 
-def _on_jumps(source: LoadedModel, maker: _Maker) -> Iterator[Rows]:
+def _on_jumps(source: LoadedModel, splits: list[thresholds.Split], maker: _Maker) -> Iterator[Rows]:
     """Give rows on both sides of a jump of the answer, which lies behind some preprocessing."""
     if anatomy.first(source.model) is source.model:
         return  # The splits themselves are known.
-    if not 0 < len(thresholds.of(source.model)) < _MOST_SPLITS:
+    if not 0 < len(splits) < _MOST_SPLITS:
         return
     pairs = maker.share(0.04)
     low = maker.block("jump", maker.drawn(pairs))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from converters.reference import Answer, Kind, Output
+from converters.answers import Answer, Kind, Output
 from converters.rows import Array, Rows
 
 _MOST_SHOWN = 16

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from converters import int8_graph, offline, onnx_graph, parity, proof
+from converters.answers import Answer, Kind, Output
 from converters.interrupts import reraise_interrupt
 from converters.options import ConversionOptions
-from converters.reference import Answer, Kind, Output, quiet
+from converters.reference import quiet
 from converters.rows import Array, Rows, sent
 from converters.table import Converted, Question
 from toolkit.artifact import ParityReport

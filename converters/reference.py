@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from converters import anatomy, answers, intake, onnx_graph
-from converters.answers import Answer as Answer  # noqa: PLC0414 - known under this name too
-from converters.answers import Kind as Kind  # noqa: PLC0414
-from converters.answers import Output as Output  # noqa: PLC0414
+from converters.answers import Answer, Kind, Output
 from converters.interrupts import reraise_interrupt
 from converters.rows import Array, Rows
 from converters.source import LoadedModel
@@ -37,7 +35,7 @@ def ask(source: LoadedModel, rows: Rows, outputs: tuple[str, ...] = ()) -> Answe
 
 def accepts(source: LoadedModel, rows: Rows, outputs: tuple[str, ...] = ()) -> bool:
     """Say whether the original answers these rows at all, each alone where rows mix."""
-    each = [_only(rows, row) for row in range(rows.count)] if _mixes_rows(source) else []
+    each = [rows.pick(np.array([row])) for row in range(rows.count)] if _mixes_rows(source) else []
     try:
         for block in (rows, *each):
             _told(source, partial(_answered, source, block, outputs), block, outputs)
@@ -88,22 +86,17 @@ def _ask_predictor(source: LoadedModel, rows: Rows, outputs: tuple[str, ...]) ->
         return answer
     names = tuple(output.name for output in answer)
     few = [
-        _answered(source, _only(rows, row), names) for row in range(min(_ALONE_ROWS, rows.count))
+        _answered(source, rows.pick(np.array([row])), names)
+        for row in range(min(_ALONE_ROWS, rows.count))
     ]
     if all(_same(output, [one[i] for one in few]) for i, output in enumerate(answer)):
         return answer
     rest = range(len(few), rows.count)
-    each = [*few, *(_answered(source, _only(rows, row), names) for row in rest)]
+    each = [*few, *(_answered(source, rows.pick(np.array([row])), names) for row in rest)]
     return tuple(
         replace(output, values=np.concatenate([one[i].values for one in each]), alone=True)
         for i, output in enumerate(answer)
     )
-
-
-def _only(rows: Rows, row: int) -> Rows:
-    """Return one of the rows."""
-    values = {name: array[row : row + 1] for name, array in rows.tensors.items()}
-    return Rows(rows.form, rows.columns, values, 1)
 
 
 def _same(output: Output, alone: list[Output]) -> bool:

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from converters import parity, reference
+from converters.answers import Answer, Output
 from converters.interrupts import reraise_interrupt
 from converters.offline import Runner
 from converters.onnx_graph import first_line
 from converters.options import ConversionOptions
-from converters.reference import Answer
 from converters.rows import Array, Rows
 from converters.table import Question
 from toolkit.errors import ConfigError, ToolkitError, UnsupportedModelError
@@ -230,7 +230,7 @@ def _asked(question: Question, options: ConversionOptions, rows: Rows, what: str
     return Trial(what, rows, tuple(_rows_first(output, rows) for output in answer))
 
 
-def _rows_first(output: reference.Output, rows: Rows) -> reference.Output:
+def _rows_first(output: Output, rows: Rows) -> Output:
     """Return the output with rows first, which a ``squeeze`` takes from a batch of one.
 
     Raises:

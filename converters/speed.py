@@ -8,7 +8,7 @@ import numpy as np
 
 from converters import offline, reference
 from converters.options import ConversionOptions
-from converters.rows import Rows, sent
+from converters.rows import sent
 from converters.table import Converted, Question
 
 _REPEATS = 5
@@ -23,7 +23,7 @@ def advantage_of_original(
 
     Both on one thread, as served; the best of some repeats, since other work only slows.
     """
-    rows = _repeated(question.rows, options.batch_size)
+    rows = question.rows.pick(np.arange(options.batch_size) % question.rows.count)
     outputs = tuple(output.name for output in question.answer)
     folder = next(iter(converted.files.values())).parent
     run = offline.open_runner(converted.spec, folder, 1)
@@ -37,12 +37,6 @@ def advantage_of_original(
 def worth_a_word(advantage: float) -> bool:
     """Say whether the original is so much faster that its user ought to know."""
     return advantage >= _WORTH_A_WORD
-
-
-def _repeated(rows: Rows, count: int) -> Rows:
-    picks = np.arange(count) % rows.count
-    values = {name: array[picks] for name, array in rows.tensors.items()}
-    return Rows(rows.form, rows.columns, values, 0)
 
 
 def _best(run: Callable[[], object], enough: float = float("inf")) -> float:

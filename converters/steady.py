@@ -12,7 +12,7 @@ from itertools import groupby
 import numpy as np
 
 from converters import anatomy, parity, proof, reference
-from converters.reference import Answer
+from converters.answers import Answer
 from converters.rows import Array, Rows
 from converters.table import Question
 

@@ -6,8 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
+from converters.answers import Answer
 from converters.options import ConversionOptions
-from converters.reference import Answer
 from converters.releases import Release
 from converters.rows import Rows
 from converters.source import LoadedModel

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from converters import onnx_graph
+from converters.answers import Kind, Output
 from converters.interrupts import reraise_interrupt
 from converters.options import ConversionOptions
-from converters.reference import Kind, Output, quiet
+from converters.reference import quiet
 from converters.rows import Form, Rows, sent
 from converters.samples import MATRIX_INPUT
 from converters.table import Converted, Question

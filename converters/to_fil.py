@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from converters import offline, reference
+from converters.answers import Kind, Output
 from converters.interrupts import reraise_interrupt
 from converters.onnx_graph import first_line
 from converters.options import ConversionOptions
-from converters.reference import Kind, Output, quiet
+from converters.reference import quiet
 from converters.rows import Array, Form, sent
 from converters.samples import MATRIX_INPUT
 from converters.table import Converted, Question

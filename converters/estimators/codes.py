@@ -83,6 +83,11 @@ def _sigma_matters(of: Coding) -> bool:
 
 def characters_of(texts: Tensor) -> Tensor:
     """Split texts ``(rows,)`` into characters ``(rows, longest)``."""
+    return split(texts, PAD, separators=[""])
+
+
+def split(texts: Tensor, behind: str, **how: Any) -> Tensor:
+    """Split texts ``(rows,)`` into parts ``(rows, most)``, ``behind`` after the last."""
     return texts.graph.node(
         "Tokenizer",
         [texts],
@@ -90,8 +95,8 @@ def characters_of(texts: Tensor) -> Tensor:
         domain="com.microsoft",
         mark=0,
         mincharnum=1,
-        pad_value=PAD,
-        separators=[""],
+        pad_value=behind,
+        **how,
     )
 
 

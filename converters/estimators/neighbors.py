@@ -19,14 +19,10 @@ from toolkit.errors import UnsupportedModelError
 @writes("sklearn:KNeighborsClassifier")
 def write_k_neighbors_classifier(graph: Graph, model: Any, x: Table) -> Answers:
     """Write the share of each class among the nearest."""
-    hood = Neighbourhood(model)
-    targets = _columns(model._y)  # noqa: SLF001
-    hood.refuse_ties(model.n_neighbors, targets)
-    found, indices = hood.nearest(graph, x.matrix(), model.n_neighbors)
-    weights = _weights(graph, model, found)
+    targets, indices, weights = _nearest(graph, model, x)
     classes = model.classes_ if model.outputs_2d_ else [model.classes_]
     votes = []
-    for known, codes in zip(classes, targets[hood.order].T, strict=True):
+    for known, codes in zip(classes, targets.T, strict=True):
         each = indices.lookup(np.eye(len(known))[codes])
         if weights is not None:
             each = each * weights.reshape(-1, model.n_neighbors, 1)
@@ -38,12 +34,8 @@ def write_k_neighbors_classifier(graph: Graph, model: Any, x: Table) -> Answers:
 @writes("sklearn:KNeighborsRegressor")
 def write_k_neighbors_regressor(graph: Graph, model: Any, x: Table) -> Answers:
     """Write the mean of the nearest."""
-    hood = Neighbourhood(model)
-    targets = _columns(model._y)  # noqa: SLF001
-    hood.refuse_ties(model.n_neighbors, targets)
-    found, indices = hood.nearest(graph, x.matrix(), model.n_neighbors)
-    weights = _weights(graph, model, found)
-    values = indices.lookup(np.asarray(targets[hood.order], dtype=np.float64))
+    targets, indices, weights = _nearest(graph, model, x)
+    values = indices.lookup(np.asarray(targets, dtype=np.float64))
     if weights is None:
         predicted = values.sum(axis=1, keepdims=False) / float(model.n_neighbors)
     else:
@@ -112,9 +104,14 @@ def _metric(name: str, x: Tensor, points: Array, metric: Any) -> Tensor:
     return metrics.between(x, points, metric, {})
 
 
-def _columns(y: Any) -> Array:
-    targets = np.asarray(y)
-    return targets.reshape(len(targets), -1)
+def _nearest(graph: Graph, model: Any, x: Table) -> tuple[Array, Tensor, Tensor | None]:
+    """Return the targets in the search's order, the places in it of the nearest, their weights."""
+    hood = Neighbourhood(model)
+    targets = np.asarray(model._y)  # noqa: SLF001
+    targets = targets.reshape(len(targets), -1)
+    hood.refuse_ties(model.n_neighbors, targets)
+    found, indices = hood.nearest(graph, x.matrix(), model.n_neighbors)
+    return targets[hood.order], indices, _weights(graph, model, found)
 
 
 def _weights(graph: Graph, model: Any, found: Tensor) -> Tensor | None:

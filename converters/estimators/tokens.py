@@ -14,7 +14,7 @@ import numpy as np
 from converters.estimators import codes
 from converters.estimators.categories import looked_up
 from converters.estimators.characters import Mask, TokenRule, character_class
-from converters.estimators.codes import BREAK, FOREIGN, SPACE, SPACES, Coding
+from converters.estimators.codes import BREAK, FOREIGN, SPACE, SPACES, Coding, split
 from converters.onnx_writer import Array, Graph, Tensor
 from toolkit.errors import UnsupportedModelError
 
@@ -73,16 +73,8 @@ def ascii_lower(texts: Tensor) -> Tensor:
 
 def cut(texts: Tensor, rule: TokenRule) -> Tensor:
     """Cut folded texts into runs of the shortest length or more, ``rule.behind`` after them."""
-    return texts.graph.node(
-        "Tokenizer",
-        [texts],
-        (None, None),
-        domain="com.microsoft",
-        mark=0,
-        mincharnum=1,
-        pad_value=rule.behind,
-        tokenexp=f"[{character_class(rule.run)}]{{{rule.shortest},}}",
-    )
+    expression = f"[{character_class(rule.run)}]{{{rule.shortest},}}"
+    return split(texts, rule.behind, tokenexp=expression)
 
 
 def holding(texts: Tensor, characters: Mask) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from converters import ConversionOptions, conversion, exact_onnx, parity, table
-from converters.reference import Kind, Output
+from converters.answers import Kind, Output
 from converters.rows import Form, Rows
 from converters.table import Converted, Question
 from tests.converters.conftest import Convert, Data
