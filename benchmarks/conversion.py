@@ -6,7 +6,7 @@ project's own proof says does not count here.
 
     python -m benchmarks.conversion [--group GROUP] [--only NAME] [--road ROAD] [--json FILE]
     python -m benchmarks.conversion --served [--group GROUP] [--only NAME]
-    python -m benchmarks.conversion --speed
+    python -m benchmarks.conversion --speed [--served]
 """
 
 import argparse
@@ -75,9 +75,10 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if arguments.speed:
-        from benchmarks import conversion_speed
+        from benchmarks import conversion_speed, conversion_speed_served
 
-        conversion_speed.main(arguments.only)
+        measure = conversion_speed_served if arguments.served else conversion_speed
+        measure.main(arguments.only)
         return
     groups = arguments.group or list(models.GROUPS)
     chosen = list(_chosen(groups, arguments.only))

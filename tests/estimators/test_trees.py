@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 import pytest
+from onnx import numpy_helper
 
 from converters import releases
 from converters.estimators.trees import (
@@ -142,6 +143,14 @@ ROWS = np.array([[-1.0], [0.5], [2.0]])
 def test_trees_of_one_leaf_count_among_others() -> None:
     trees = [constant_tree(0.25), stump(0), constant_tree(8.0)]
     assert run(lambda t: tree_ensemble(t, trees), ROWS).ravel().tolist() == [9.25, 10.25, 10.25]
+
+
+def test_a_lone_leaf_tests_as_the_others_do() -> None:
+    graph = Graph(releases.find("25.11").limits)
+    trees = [constant_tree(0.25), stump(0, mode=Mode.LT), constant_tree(8.0)]
+    model = graph.model("m", {"y": tree_ensemble(graph.input("x", ROWS.dtype, 1), trees)})
+    (modes,) = (a for node in model.graph.node for a in node.attribute if a.name == "nodes_modes")
+    assert set(numpy_helper.to_array(modes.t).tolist()) == {Mode.LT}
 
 
 def chain(depth: int) -> Tree:
