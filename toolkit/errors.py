@@ -24,12 +24,15 @@
         ├── UnknownModelError       no such model or version
         ├── InvalidInputError       the request does not fit the model
         ├── PermissionDeniedError   a restricted API without its token
-        └── ServerError             the model or the server failed inside
+        ├── ServerError             the model or the server failed inside
+        └── UnexpectedError         anything else, which is a fault of this tool
 
 A message says what happened and to what; ``hint`` holds the next command.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+Kind = Literal["HTTP", "REQUEST", "TIMEOUT", "UNKNOWN"]
 
 
 class ToolkitError(Exception):
@@ -111,19 +114,47 @@ class VerificationError(ToolkitError):
 
 
 class RequestError(ToolkitError):
-    """A call to a running server failed."""
+    """A call to a running server failed.
+
+    ``kind`` is ``HTTP`` where a server or proxy answered with an error, ``REQUEST`` where
+    the request could not be sent or does not fit the model, ``TIMEOUT`` and ``UNKNOWN``.
+    ``status`` is the HTTP status or the name of the gRPC code, ``retry_after`` the seconds
+    that the server asked to be left alone; both None where it said nothing. The client
+    fills in ``model``, ``url``, ``request_id``, ``attempts`` and ``elapsed`` (seconds).
+    """
+
+    kind: ClassVar[Kind] = "HTTP"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        status: int | str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.retry_after = retry_after
+        self.model: str | None = None
+        self.url: str | None = None
+        self.request_id: str | None = None
+        self.attempts = 0
+        self.elapsed = 0.0
 
 
 class ConnectionFailedError(RequestError):
     """The server could not be reached, or the connection broke."""
 
     retryable = True
+    kind = "REQUEST"
 
 
 class DeadlineExceededError(RequestError):
     """No answer arrived in time."""
 
     retryable = True
+    kind = "TIMEOUT"
 
 
 class UnavailableError(RequestError):
@@ -139,6 +170,8 @@ class UnknownModelError(RequestError):
 class InvalidInputError(RequestError):
     """The request does not fit the model."""
 
+    kind = "REQUEST"
+
 
 class PermissionDeniedError(RequestError):
     """A restricted API was called without its token."""
@@ -146,3 +179,9 @@ class PermissionDeniedError(RequestError):
 
 class ServerError(RequestError):
     """The model or the server failed inside."""
+
+
+class UnexpectedError(RequestError):
+    """Anything else, which is a fault of this tool."""
+
+    kind = "UNKNOWN"

@@ -6,6 +6,7 @@ stands above a wire (retries, balancing, logs) wraps ``send`` once for all of th
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
 from numpy.typing import NDArray
@@ -152,6 +153,9 @@ class UnloadModel(Call[None]):
     model: str
 
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
 class Transport(Protocol):
     """One wire to one server; safe to share between threads."""
 
@@ -159,12 +163,33 @@ class Transport(Protocol):
     def url(self) -> str:
         """The server's URL, for messages."""
 
-    def send(self, call: Call[Answer], timeout: float) -> Answer:
+    def send(
+        self, call: Call[Answer], timeout: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> Answer:
         """Return the answer to ``call`` within ``timeout`` seconds.
+
+        ``headers`` have names in lower case (gRPC calls them metadata). An inference also
+        carries the time-out as Triton's request parameter, so that a queue can drop it.
 
         Raises classes below ``RequestError`` and nothing of the libraries beneath; their
         messages leave out the model and the URL, which the caller knows and adds.
         """
 
     def close(self) -> None:
+        """Give back the connections; ``send`` fails from now on."""
+
+
+class AsyncTransport(Protocol):
+    """The same for one event loop; a cancelled ``send`` closes or cancels its request."""
+
+    @property
+    def url(self) -> str:
+        """The server's URL, for messages."""
+
+    async def send(
+        self, call: Call[Answer], timeout: float, headers: Mapping[str, str] = NO_HEADERS
+    ) -> Answer:
+        """Return the answer to ``call`` within ``timeout`` seconds, as ``Transport.send``."""
+
+    async def close(self) -> None:
         """Give back the connections; ``send`` fails from now on."""
