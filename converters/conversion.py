@@ -22,7 +22,7 @@ from converters.options import ConversionOptions
 from converters.rows import Rows
 from converters.source import LoadedModel
 from toolkit.artifact import Artifact
-from toolkit.errors import ConfigError, ParityError, UnsupportedModelError
+from toolkit.errors import ConfigError, ParityError, ToolkitError, UnsupportedModelError
 from toolkit.spec import ModelSpec, Road, check_model_name
 
 _MOST_CELLS = 2_000_000
@@ -32,7 +32,8 @@ def convert(path: Path, options: ConversionOptions, workdir: Path) -> Artifact:
     """Convert the model in ``path`` and prove it; write its files below ``workdir``.
 
     The rungs of its framework's ladder are tried in order, or those of ``options.road``
-    alone. The artifact says in ``refused`` why each earlier rung was left.
+    alone. The first that proves is taken, with ``options.prefer`` ``speed`` the fastest of
+    all that do. The artifact says in ``refused`` why each other one that was tried was left.
 
     Raises:
         ConversionError: the file, the model or the sample is no good, or, on a given
@@ -49,23 +50,75 @@ def convert(path: Path, options: ConversionOptions, workdir: Path) -> Artifact:
     entries = table.ladder(source.framework, Road.ONNX if options.quantize else options.road)
     with needed(entries[0].extra):
         question = _ask(source, options, release)
-    refused: list[str] = []
-    faster = False
+    proven, wrong = _climbed(entries, question, options, workdir)
+    if not proven:
+        raise _no_road(source, _refused(entries, wrong))
+    taken, slower = _weighed(proven, options)
+    # The proof of a conversion is the same bytes each time, and times differ.
+    recorded = _refused(entries, wrong | dict.fromkeys(slower, "right, but not the fastest"))
+    return _artifact(taken, _refused(entries, wrong | slower), recorded, options)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A rung that proved: what it gave in ``folder``, and what its user ought to know."""
+
+    entry: table.Entry
+    proven: proof.Proof
+    notes: tuple[str, ...]
+    cost: quantize.Quantization | None
+    folder: Path
+
+
+_Reasons = dict[table.Entry, str]
+"""Why each of some rungs was left."""
+
+
+def _climbed(
+    entries: tuple[table.Entry, ...],
+    question: table.Question,
+    options: ConversionOptions,
+    workdir: Path,
+) -> tuple[list[_Candidate], _Reasons]:
+    """Try the rungs until one proves, or all of them where speed is to choose."""
+    proven: list[_Candidate] = []
+    left: _Reasons = {}
     for entry in entries:
-        if faster and entry.road is Road.ONNX:
-            refused.append(f"{entry.road.value} ({entry.rung}): the original is preferred")
-            continue
         folder = workdir / f"{entry.road.value}-{entry.rung}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
-            return _take(entry, question, options, tuple(refused), folder)
-        except (UnsupportedModelError, ParityError) as error:
-            if len(entries) == 1:
+            proven.append(_proven(entry, question, options, folder))
+        except ToolkitError as error:
+            # What goes wrong with a further rung, its extra is missing too, harms no proven one.
+            expected = isinstance(error, UnsupportedModelError | ParityError)
+            if len(entries) == 1 or not (expected or proven):
                 raise
-            faster = isinstance(error, _OriginalFasterError)
-            refused.append(f"{entry.road.value} ({entry.rung}): {error.message}")
-    raise _no_road(source, refused)
+            left[entry] = error.message
+        if proven and options.prefer != "speed":
+            break
+    return proven, left
+
+
+def _weighed(proven: list[_Candidate], options: ConversionOptions) -> tuple[_Candidate, _Reasons]:
+    """Return the rung to take, and what the others lose by; one alone is not measured."""
+    if len(proven) == 1:
+        return proven[0], {}
+    times = speed.seconds([candidate.proven for candidate in proven], options.batch_size)
+    best = speed.first_of_the_fastest(times)
+    taken = proven[best]
+    slower = {
+        candidate.entry: speed.comparison(
+            seconds / times[best], taken.entry.title, options.batch_size
+        )
+        for candidate, seconds in zip(proven, times, strict=True)
+        if candidate is not taken
+    }
+    return taken, slower
+
+
+def _refused(entries: tuple[table.Entry, ...], reasons: _Reasons) -> tuple[str, ...]:
+    return tuple(f"{entry.title}: {reasons[entry]}" for entry in entries if entry in reasons)
 
 
 def _ask(
@@ -90,13 +143,9 @@ def _generated(first: Rows, options: ConversionOptions) -> int:
     return min(options.generated_rows, max(_MOST_CELLS // max(a_row, 1), 10))
 
 
-def _take(
-    entry: table.Entry,
-    question: table.Question,
-    options: ConversionOptions,
-    refused: tuple[str, ...],
-    folder: Path,
-) -> Artifact:
+def _proven(
+    entry: table.Entry, question: table.Question, options: ConversionOptions, folder: Path
+) -> _Candidate:
     exactly = quantize.exactly(options) if options.quantize else options
     if entry.apart:
         converted = apart.convert(entry, question, exactly, folder)
@@ -117,17 +166,29 @@ def _take(
     if options.quantize:
         proven, cost = quantize.quantized(proven, options, folder)
         notes = (*notes, quantize.sentence(cost, proven.report.rows))
-    written = proof.write(proven, options, refused, cost, folder)
+    return _Candidate(entry, proven, notes, cost, folder)
+
+
+def _artifact(
+    taken: _Candidate,
+    refused: tuple[str, ...],
+    recorded: tuple[str, ...],
+    options: ConversionOptions,
+) -> Artifact:
+    """Write the proof, with why other rungs were left as ``recorded``; return what was made."""
+    entry, proven = taken.entry, taken.proven
+    converted, question = proven.converted, proven.question
+    written = proof.write(proven, options, recorded, taken.cost, taken.folder)
     return Artifact(
         spec=_named(converted.spec, question),
         road=entry.road,
         framework=question.source.framework,
-        files={**proven.converted.files, **written},
+        files={**converted.files, **written},
         parity=proven.report,
         warmup=proof.warmup(converted.spec, proven.inputs),
         rung=f"{entry.rung}, quantized" if options.quantize else entry.rung,
         refused=refused,
-        notes=notes,
+        notes=taken.notes,
     )
 
 
@@ -138,23 +199,16 @@ def _left_out(rows: int) -> tuple[str, ...]:
     return (f"{rows} rows are no part of the proof: {why} (neighbours equally far)",)
 
 
-class _OriginalFasterError(UnsupportedModelError):
-    """The converted model is right, and slower than the original."""
-
-
 def _compared_in_speed(
     entry: table.Entry,
     question: table.Question,
     converted: table.Converted,
     options: ConversionOptions,
 ) -> tuple[str, ...]:
-    """Return a note if the original is faster.
-
-    Raises:
-        _OriginalFasterError: it is, and speed is preferred.
-    """
+    """Return a note if the original is faster, unless the fastest is taken anyway."""
     roads = {each.road for each in table.ladder(question.source.framework, options.road)}
-    if entry.road is not Road.ONNX or Road.PYTHON not in roads:
+    only_onnx = options.quantize or Road.PYTHON not in roads
+    if options.prefer == "speed" or entry.road is not Road.ONNX or only_onnx:
         return ()
     times = speed.advantage_of_original(question, converted, options)
     if not speed.worth_a_word(times):
@@ -162,9 +216,6 @@ def _compared_in_speed(
     told = (
         f"{question.source.class_name} itself answers {options.batch_size} rows {times:.1f} times"
     )
-    if options.prefer == "speed":
-        msg = f"{told} as fast"
-        raise _OriginalFasterError(msg)
     return (f"{told} as fast as this ONNX; --prefer speed serves it itself",)
 
 
@@ -174,7 +225,7 @@ def _named(spec: ModelSpec, question: table.Question) -> ModelSpec:
     return dataclasses.replace(spec, feature_names=columns)
 
 
-def _no_road(source: LoadedModel, refused: list[str]) -> UnsupportedModelError:
+def _no_road(source: LoadedModel, refused: tuple[str, ...]) -> UnsupportedModelError:
     tried = "; ".join(refused)
     msg = f"no road leads from this {source.class_name} to Triton: {tried}"
     return UnsupportedModelError(msg)

@@ -13,18 +13,19 @@ from toolkit.spec import Road
 class ConversionOptions:
     """How to convert and how to prove one model.
 
-    ``sample`` is a matrix or tensor whose first axis counts rows, or named columns
-    (one axis each) or named tensors. ``road`` left out tries the roads of the framework
-    in order; the first that proves wins. ``release`` is the container release whose ONNX
-    Runtime must read the model. ``intra_op_thread_count`` is that of the offline session
-    and ought to be the server's; left out it is 1 for tabular models. ``outputs`` are the
-    names of the answers to serve; left out, those usual for the kind of model.
-    ``dynamic_axes`` maps tensors of a torch model to their axes, counted from the rows'
-    axis 0, that may have any length. ``quantize`` is ``dynamic`` or ``fp16``: the proven
-    ONNX model is made smaller, and ``atol`` and ``rtol`` are what that may cost.
-    ``time_limit`` is in seconds, for each converter of another library. ``prefer`` is
-    ``exact`` or ``speed``: with the latter the original itself is served where it answers
-    ``batch_size`` rows faster than what it was converted to.
+    ``sample`` is a matrix or tensor whose first axis counts rows, or named columns (one
+    axis each) or named tensors. ``road`` left out tries the roads of the framework in
+    order; the first that proves wins, unless ``prefer`` says otherwise. ``release`` is
+    the container release whose ONNX Runtime must read the model.
+    ``intra_op_thread_count`` is that of the offline session and ought to be the server's;
+    left out it is 1 for tabular models. ``outputs`` are the names of the answers to
+    serve; left out, those usual for the kind of model. ``dynamic_axes`` maps tensors of a
+    torch model to their axes, counted from the rows' axis 0, that may have any length.
+    ``quantize`` is ``dynamic`` or ``fp16``: the proven ONNX model is made smaller, and
+    ``atol`` and ``rtol`` are what that may cost. ``time_limit`` is in seconds, for each
+    converter of another library. ``prefer`` is ``exact`` or ``speed``: with the latter
+    all rungs are tried, and of those that prove the one is taken that answers
+    ``batch_size`` rows fastest.
     """
 
     name: str

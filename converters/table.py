@@ -68,6 +68,11 @@ class Entry:
     apart: bool = False
     asked_only: bool = False
 
+    @property
+    def title(self) -> str:
+        """What it is called where the ladder is told: its road, and who writes the model."""
+        return f"{self.road.value} ({self.rung})"
+
     def load(self) -> Converter:
         """Import the converter."""
         module, _, name = self.function.partition(":")

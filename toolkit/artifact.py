@@ -50,8 +50,8 @@ class Artifact:
     """A proven model, ready to be written into a repository.
 
     ``files`` maps names inside the version folder to files on disk; ``warmup`` maps
-    input names to one row; ``refused`` says why each rung of the ladder before ``rung``
-    was left, ``notes`` what its user ought to know.
+    input names to one row; ``refused`` says why each rung of the ladder that was tried, other
+    than ``rung``, was left, ``notes`` what its user ought to know.
     """
 
     spec: ModelSpec

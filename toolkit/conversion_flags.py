@@ -65,7 +65,7 @@ _FLAGS = (
         "--prefer",
         type=click.Choice(["exact", "speed"]),
         default="exact",
-        help="speed: serve the original itself where that is faster.",
+        help="speed: of all rungs that prove, take the one fastest for --max-batch-size rows.",
     ),
     click.option(
         "--time-limit",

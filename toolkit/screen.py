@@ -110,12 +110,13 @@ def progress(text: str) -> Iterator[None]:
 
 def ladder(rungs: Sequence[Any], artifact: "Artifact") -> None:
     """Show every rung of the ladder: why it was left, taken, or not needed."""
-    for i, rung in enumerate(rungs):
-        if i < len(artifact.refused):
-            state = "left: " + artifact.refused[i].partition(": ")[2]
-        else:
-            state = "taken" if i == len(artifact.refused) else "not needed"
-        click.echo(f"  {i + 1} {rung.road.value:<11} {rung.rung:<11} {state}")
+    reasons = dict(reason.split(": ", 1) for reason in artifact.refused)
+    taken = f"{artifact.road.value} ({artifact.rung.removesuffix(', quantized')})"
+    for i, rung in enumerate(rungs, start=1):
+        state = "taken" if rung.title == taken else "not needed"
+        if rung.title in reasons:
+            state = f"left: {reasons[rung.title]}"
+        click.echo(f"  {i} {rung.road.value:<11} {rung.rung:<11} {state}")
     kinds = ", ".join(f"{count} {kind}" for kind, count in artifact.parity.kinds.items())
     click.echo(f"  asked: {kinds}")
 

@@ -70,7 +70,20 @@ def test_a_converter_whose_process_is_killed_costs_a_rung_and_nothing_else(
     assert quick.rung == "skl2onnx"
 
 
-def test_the_original_is_served_where_it_is_faster_and_speed_is_preferred(
+@pytest.mark.usefixtures("without_exact")
+@pytest.mark.parametrize("kind", ["classifier", "regressor"])
+def test_catboosts_own_export_is_proven_where_it_is_right(
+    convert_model: Convert, iris: Data, kind: str
+) -> None:
+    import catboost
+
+    cls = {"classifier": catboost.CatBoostClassifier, "regressor": catboost.CatBoostRegressor}
+    model = cls[kind](iterations=5, verbose=0, allow_writing_files=False).fit(*iris)
+    artifact = convert_model(model, iris[0])
+    assert (artifact.rung, artifact.refused) == ("catboost", ())
+
+
+def test_an_original_that_is_faster_is_told(
     convert_model: Convert, iris: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model: Any = LogisticRegression(max_iter=1000).fit(*iris)
@@ -78,20 +91,9 @@ def test_the_original_is_served_where_it_is_faster_and_speed_is_preferred(
     told = convert_model(model, iris[0], generated_rows=20)
     assert told.road is Road.ONNX
     assert "itself answers 256 rows 1.7 times as fast as this ONNX" in told.notes[0]
-    preferred = convert_model(model, iris[0], generated_rows=20, prefer="speed")
-    assert (preferred.road, preferred.rung) == (Road.PYTHON, "original")
-    assert preferred.refused == (
-        "onnx (exact): LogisticRegression itself answers 256 rows 1.7 times as fast",
-        "onnx (skl2onnx): the original is preferred",
-    )
-
-
-def test_a_forced_road_that_is_slower_is_refused_when_speed_is_preferred(
-    convert_model: Convert, iris: Data, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model: Any = LogisticRegression(max_iter=1000).fit(*iris)
-    monkeypatch.setattr(speed, "advantage_of_original", lambda *_: 1.7)
-    assert convert_model(model, iris[0], road=Road.ONNX, prefer="speed").road is Road.ONNX
+    assert convert_model(model, iris[0], generated_rows=20, road=Road.ONNX).notes == ()
+    monkeypatch.setattr(speed, "advantage_of_original", lambda *_: 1.2)
+    assert convert_model(model, iris[0], generated_rows=20).notes == ()
 
 
 def test_a_release_too_old_for_exact_trees_takes_the_older_operator_with_its_proof(
