@@ -244,7 +244,9 @@ class ServingConfig:
     timeout_action: TimeoutAction = _option(
         TimeoutAction.REJECT, "What to do with a request that waited too long."
     )
-    allow_timeout_override: bool = _option(False, "Let a request shorten its own time-out.")
+    allow_timeout_override: bool = _option(
+        True, "Drop a request from the queue once its caller's own time is over."
+    )
     priority_levels: int = _option(0, "Number of priorities, 1 the highest; 0: none.")
     default_priority_level: int = _option(
         0, "Priority of a request that names none; 0: the middle one."
@@ -316,6 +318,8 @@ class ServingConfig:
             object.__setattr__(self, "default_priority_level", middle)
         if self.max_batch_size == 0:
             object.__setattr__(self, "dynamic_batching", False)
+        if not self.dynamic_batching:
+            object.__setattr__(self, "allow_timeout_override", False)
         wanted = [name for name in _NEEDS_BATCHER if getattr(self, name)]
         if wanted and not self.dynamic_batching:
             names = " and ".join(wanted)
@@ -336,7 +340,6 @@ _NEEDS_BATCHER = (
     "preserve_ordering",
     "max_queue_size",
     "default_timeout_microseconds",
-    "allow_timeout_override",
     "priority_levels",
 )
 
