@@ -53,7 +53,8 @@ def control(url: str, server: Server) -> Iterator[Client]:
 @pytest.fixture
 def transport(client: Client) -> Transport:
     """Give the bare wire, for requests that the client itself would not let pass."""
-    return client._transport
+    wire: Transport = client._policy.replicas.all[0].transport
+    return wire
 
 
 @pytest.fixture

@@ -1,14 +1,15 @@
 """Whatever goes wrong at the real server arrives as one of our errors, with a hint."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 import numpy as np
+import pycurl
 import pytest
-import urllib3
 
-from toolkit.client import Client, wire_grpc, wire_http
+from toolkit.client import Client, grpc_codec, http_codec, http_handle
 from toolkit.client.transport import GetModelMetadata, InferRequest, Transport
 from toolkit.deploy.state import Server
 from toolkit.errors import (
@@ -187,19 +188,25 @@ def test_a_client_that_cannot_work_is_refused_at_once(arguments: dict[str, Any])
     assert "secret" not in f"{caught.value}"
 
 
-def test_every_error_of_urllib3_has_its_translation() -> None:
-    kinds = [urllib3.exceptions.HTTPError]
-    for kind in kinds:
-        kinds += [sub for sub in kind.__subclasses__() if sub.__module__.startswith("urllib3")]
+# What libcurl says of other protocols, of its multi interface and of wrong use of it.
+ELSEWHERE = re.compile(
+    "E_(FTP_(?!WEIRD_SERVER_REPLY)|TFTP|RTSP|LDAP|SSH|TELNET|UNKNOWN_TELNET|MULTI|CALL_MULTI|BAD|"
+    "CHUNK|CONV|FILE|FILESIZE|REMOTE_(?!ACCESS)|QUOTE|LOGIN|RANGE|HTTP_RANGE|HTTP_PORT|MALFORMAT|"
+    "OK|OUT_OF|URL_MALFORMAT_USER|UNKNOWN|NOT_BUILT|FAILED_INIT|FUNCTION|LIBRARY|SHARE|ALREADY|ABORTED|WRITE)"
+)
 
-    assert {kind.__name__ for kind in kinds if kind not in wire_http.ERRORS} == set()
-    assert all(issubclass(kind, RequestError) for kind in wire_http.ERRORS.values())
+
+def test_every_reason_of_libcurl_has_its_translation() -> None:
+    names = [name for name in dir(pycurl) if name.startswith("E_") and not ELSEWHERE.match(name)]
+
+    assert {name for name in names if getattr(pycurl, name) not in http_handle.ERRORS} == set()
+    assert all(issubclass(kind, RequestError) for kind in http_handle.ERRORS.values())
 
 
 def test_every_status_of_grpc_has_its_translation() -> None:
-    assert set(grpc.StatusCode) - {grpc.StatusCode.OK} == set(wire_grpc.ERRORS)
-    assert all(issubclass(kind, RequestError) for kind in wire_grpc.ERRORS.values())
+    assert set(grpc.StatusCode) - {grpc.StatusCode.OK} == set(grpc_codec.ERRORS)
+    assert all(issubclass(kind, RequestError) for kind in grpc_codec.ERRORS.values())
 
 
 def test_both_wires_answer_every_call() -> None:
-    assert wire_http._EXCHANGES.keys() == wire_grpc._EXCHANGES.keys()
+    assert http_codec.EXCHANGES.keys() == grpc_codec.EXCHANGES.keys()

@@ -17,6 +17,7 @@ from converters.table import ENTRIES, FRAMEWORKS
 from tests.docs.pages import DOCS, ROOT, UPDATE, between, blocks, table
 from toolkit.artifact import Artifact, ParityReport, WarmupInput
 from toolkit.cli import toolkit
+from toolkit.client import ClientOptions
 from toolkit.errors import RequestError
 from toolkit.options import serving_config
 from toolkit.spec import DType, ModelSpec, Road, ServingConfig, TensorSpec
@@ -51,6 +52,16 @@ def errors_table() -> str:
         first_line = str(kind.__doc__).partition("\n")[0]
         rows.append((f"`{kind.__name__}`", first_line, "yes" if kind.retryable else "no"))
     return table(*rows)
+
+
+def client_options_table() -> str:
+    return table(
+        ("option", "default", "meaning"),
+        *(
+            (f"`{option.name}`", _shown(option.default), option.metadata["help"])
+            for option in fields(ClientOptions)
+        ),
+    )
 
 
 def roads_table() -> str:
@@ -90,6 +101,7 @@ def releases_table() -> str:
     [
         ("options.md", "options", options_table),
         ("client.md", "errors", errors_table),
+        ("client.md", "client-options", client_options_table),
         ("convert.md", "roads", roads_table),
         ("convert.md", "releases", releases_table),
         ("exact.md", "classes", classes_table),

@@ -1,29 +1,30 @@
 """The client: rows in, named arrays out, whatever wire lies between."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from math import isfinite
-from time import monotonic
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import SplitResult, urlsplit
+from typing import Any, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
-from toolkit.client.rows import check_row_counts, to_tensors
+from toolkit.client import many, sharing
+from toolkit.client.addresses import Address, parse_all
+from toolkit.client.asking import Asking, Signature, ask_about, seconds, version_name
+from toolkit.client.drive import Driver
+from toolkit.client.options import TIMEOUT, ClientOptions
+from toolkit.client.policy import Policy
+from toolkit.client.prediction import Prediction
+from toolkit.client.records import Hook
+from toolkit.client.replicas import Replicas
+from toolkit.client.shared_memory import Region
+from toolkit.client.sharing import SharedMemory
 from toolkit.client.transport import (
     Answer,
     Call,
-    GetModelConfig,
-    GetModelMetadata,
     GetRepositoryIndex,
     GetServerMetadata,
     GetStatistics,
     IndexedModel,
-    InferRequest,
-    InferResponse,
     IsModelReady,
     IsServerLive,
     IsServerReady,
@@ -33,96 +34,44 @@ from toolkit.client.transport import (
     Transport,
     UnloadModel,
 )
-from toolkit.errors import (
-    ConfigError,
-    ConnectionFailedError,
-    DeadlineExceededError,
-    InvalidInputError,
-    RequestError,
-    UnknownModelError,
-)
-from toolkit.pbtxt import FEATURE_NAMES
+from toolkit.errors import ConfigError, RequestError
 
-_PORTS = {"http": 8000, "https": 443, "grpc": 8001, "grpcs": 443}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Prediction(Mapping[str, NDArray[Any]]):
-    """A model's answer: output name to array, one entry a row; text outputs hold ``str``."""
-
-    model: str
-    version: str
-    request_id: str
-    outputs: Mapping[str, NDArray[Any]]
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        return self.outputs[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.outputs)
-
-    def __len__(self) -> int:
-        return len(self.outputs)
-
-
-@dataclass(frozen=True, slots=True)
-class _Signature:
-    """What has to be known of a model before rows can be sent to it."""
-
-    metadata: ModelMetadata
-    config: Mapping[str, Any]
-
-    @property
-    def max_batch_size(self) -> int:
-        return int(self.config.get("max_batch_size", 0))
-
-    @property
-    def optional(self) -> frozenset[str]:
-        inputs = self.config.get("input", ())
-        return frozenset(spec["name"] for spec in inputs if spec.get("optional"))
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        """What the columns of the one input are called, in their order, where it is known."""
-        parameter = self.config.get("parameters", {}).get(FEATURE_NAMES, {})
-        return tuple(json.loads(parameter.get("string_value", "[]")))
-
-    @property
-    def scalars(self) -> frozenset[str]:
-        """The outputs with one value a row, such as a label.
-
-        Triton has no empty ``dims``: they are declared as ``[1]`` with an empty reshape.
-        """
-        outputs = self.config.get("output", ()) if self.max_batch_size else ()
-        return frozenset(
-            spec["name"] for spec in outputs if spec.get("reshape", {"shape": [1]})["shape"] == []
-        )
+_OPTIONS = ClientOptions()
 
 
 class Client:
-    """A running Triton, by URL: ``http://``, ``https://``, ``grpc://`` or ``grpcs://``.
+    """A running Triton, or several replicas of one, by URL.
 
-    ``localhost`` and ``localhost:8000`` mean HTTP. ``token`` opens the APIs the server
-    restricts (model control, shared memory). ``timeout`` is in seconds and counts for a
-    whole call, however many requests it takes. Threads may share a client.
+    ``http://``, ``https://``, ``grpc://`` and ``grpcs://`` are understood, ``localhost``
+    and ``localhost:8000`` mean HTTP, and ``dns:///name:8001`` every address of the name
+    over gRPC. ``token`` opens the APIs the server restricts (model control, shared
+    memory). ``timeout`` is in seconds and counts for a whole call, retries and all
+    requests included. ``hooks`` are called with a ``RequestRecord`` after each request.
+    Threads may share a client.
     """
 
     def __init__(
         self,
-        url: str = "http://localhost:8000",
+        url: str | Sequence[str] = "http://localhost:8000",
         *,
         token: str | None = None,
-        timeout: float = 30.0,
+        timeout: float = TIMEOUT,
+        options: ClientOptions = _OPTIONS,
+        hooks: Sequence[Hook] = (),
     ) -> None:
-        self._timeout = _seconds(timeout)
-        self._transport = _connect(url, token)
-        self._known: dict[tuple[str, str | None], _Signature] = {}
-        self._closed = False
+        self._timeout = seconds(timeout)
+        self._given = (url, token, options, tuple(hooks))
+        addresses = parse_all(url)
+        check_token(token)
+        self._driver = Driver(options.max_in_flight)
+        replicas = Replicas(addresses, lambda address: _connect(address, token, options), options)
+        self._policy = Policy(replicas, options, hooks, self._driver.leave)
+        self._asking = Asking(self._policy)
 
     @property
     def url(self) -> str:
-        """The server's URL."""
-        return self._transport.url
+        """The server's URL, the first one's of several."""
+        return self._policy.url
 
     def __enter__(self) -> Self:
         return self
@@ -137,8 +86,10 @@ class Client:
 
     def close(self) -> None:
         """Close the connections; calling twice is fine."""
-        self._closed = True
-        self._transport.close()
+        self._policy.closed = True
+        self._driver.close()
+        for replica in self._policy.replicas.all:
+            replica.transport.close()
 
     def predict(  # noqa: PLR0913  each is a part of Triton's request
         self,
@@ -153,66 +104,105 @@ class Client:
     ) -> Prediction:
         """Return the model's answers to ``rows``, in their order.
 
-        ``rows`` is a numpy array, nested lists, a DataFrame, or a dict of columns or
-        tensors; a single row may come without the batch axis. An answer has rows first; an
-        output declared as one value a row (a label) has no other axis. More rows than the model's
+        ``rows`` is a numpy array, nested lists, a DataFrame, a torch tensor, or a dict of
+        columns or tensors; images and texts too (``toolkit.client.media``). A single row
+        may come without the batch axis. An answer has rows first; an output declared as one
+        value a row (a label) has no other axis. More rows than the model's
         ``max_batch_size`` go in several requests, one after the other. ``outputs`` names
         the wanted ones (all if left out); ``priority`` 1 is the highest.
 
         Raises ``InvalidInputError`` for rows that do not fit the model and other classes
         below ``RequestError`` for what goes wrong on the way.
         """
-        call = InferRequest(
+        question = ask_about(
             model,
-            {},
-            version=_version(version),
-            outputs=(outputs,) if isinstance(outputs, str) else tuple(outputs or ()),
+            version,
+            outputs=outputs,
+            timeout=self._seconds(timeout),
+            priority=priority,
             request_id=request_id,
+        )
+        return self._driver.run(self._asking.predict(question, rows))
+
+    def predict_one(  # noqa: PLR0913  as predict
+        self,
+        model: str,
+        row: object,
+        *,
+        version: int | str | None = None,
+        outputs: Sequence[str] | None = None,
+        timeout: float | None = None,
+        priority: int | None = None,
+        request_id: str | None = None,
+    ) -> Prediction:
+        """Return the answer to one row, without the axis of rows; see ``predict``."""
+        question = ask_about(
+            model,
+            version,
+            outputs=outputs,
+            timeout=self._seconds(timeout),
+            priority=priority,
+            request_id=request_id,
+        )
+        return self._driver.run(self._asking.predict(question, many.lone(row))).row(0)
+
+    def predict_many(  # noqa: PLR0913  as predict
+        self,
+        model: str,
+        rows: Iterable[object],
+        *,
+        mode: Literal["threads", "sequential", "async"] = "threads",
+        max_in_flight: int = 8,
+        batch_size: int | None = None,
+        progress: bool = False,
+        version: int | str | None = None,
+        outputs: Sequence[str] | None = None,
+        timeout: float | None = None,
+        priority: int | None = None,
+    ) -> Iterator[Prediction | RequestError]:
+        """Yield an answer or an error for each of any number of rows, in their order.
+
+        ``rows`` may be a generator: a few batches of ``batch_size`` rows (the model's
+        ``max_batch_size`` if left out) are held at a time, ``max_in_flight`` of them on
+        their way. A row that fails takes no other with it. ``timeout`` counts for each
+        request. ``progress`` shows a bar on the terminal.
+        """
+        question = ask_about(
+            model,
+            version,
+            outputs=outputs,
+            timeout=self._seconds(timeout),
             priority=priority,
         )
-        deadline = self._deadline(timeout)
-        cached = self._known.get((model, call.version))
-        signature = cached or self._signature(model, call.version, deadline)
-        try:
-            return self._predict(call, rows, signature, deadline)
-        except (InvalidInputError, UnknownModelError):
-            # Somebody may have loaded another form of the model since we last asked.
-            self._forget(model)
-            if cached is None:
-                raise
-            fresh = self._signature(model, call.version, deadline)
-            if fresh == cached:
-                raise
-            return self._predict(call, rows, fresh, deadline)
+        plan = many.Plan(question, rows, max_in_flight, batch_size)
+        if mode == "async":
+            answers = self._in_a_loop(plan)
+        elif mode in {"threads", "sequential"}:
+            ahead = max_in_flight if mode == "threads" else 1
+            answers = many.with_threads(self._driver, self._asking, plan, ahead)
+        else:
+            raise ConfigError(f"mode is threads, sequential or async, got {mode!r}")
+        return many.watched(answers, rows) if progress else answers
 
-    def _predict(
-        self, call: InferRequest, rows: object, signature: _Signature, deadline: float
-    ) -> Prediction:
-        try:
-            parts = _parts(call, rows, signature)
-        except InvalidInputError as error:
-            raise self._placed(error, call) from error.__cause__
-        answers = [self._ask(part, deadline) for part in parts]
-        arrays = _joined(answers)
-        # In the model's order: the server answers in no particular one.
-        outputs = {
-            name: arrays[name].reshape(-1) if name in signature.scalars else arrays[name]
-            for name in (output.name for output in signature.metadata.outputs)
-            if name in arrays
-        }
-        return Prediction(call.model, answers[0].version, answers[0].request_id, outputs)
+    def _in_a_loop(self, plan: many.Plan) -> Iterator[Prediction | RequestError]:
+        from toolkit.client.async_client import AsyncClient
+
+        url, token, options, hooks = self._given
+        return many.in_a_loop(
+            lambda: AsyncClient(url, token=token, options=options, hooks=hooks), plan
+        )
 
     def metadata(
         self, model: str, version: int | str | None = None, *, timeout: float | None = None
     ) -> ModelMetadata:
         """Return what the model takes and gives; remembered until it is loaded anew."""
-        return self._cached(model, version, timeout).metadata
+        return self._known(model, version, timeout).metadata
 
     def config(
         self, model: str, version: int | str | None = None, *, timeout: float | None = None
     ) -> Mapping[str, Any]:
         """Return how the model is served, in the names of ``model_config.proto``; remembered."""
-        return self._cached(model, version, timeout).config
+        return self._known(model, version, timeout).config
 
     def is_live(self, *, timeout: float | None = None) -> bool:
         """Return whether a Triton answers at the URL; any failure means no."""
@@ -226,160 +216,87 @@ class Client:
         self, model: str, version: int | str | None = None, *, timeout: float | None = None
     ) -> bool:
         """Return whether the model takes requests; an unknown one does not."""
-        return self._is(IsModelReady(model, _version(version)), timeout)
+        return self._is(IsModelReady(model, version_name(version)), timeout)
 
     def server_metadata(self, *, timeout: float | None = None) -> ServerMetadata:
         """Return the server's name, version and extensions."""
-        return self._ask(GetServerMetadata(), self._deadline(timeout))
+        return self._ask(GetServerMetadata(), timeout)
 
     def statistics(
         self, model: str, version: int | str | None = None, *, timeout: float | None = None
     ) -> tuple[Mapping[str, Any], ...]:
         """Return Triton's counters of the model, one mapping a version; times in ns."""
-        return self._ask(GetStatistics(model, _version(version)), self._deadline(timeout))
+        return self._ask(GetStatistics(model, version_name(version)), timeout)
 
     def repository_index(self, *, timeout: float | None = None) -> tuple[IndexedModel, ...]:
         """Return every model of the repository with its state and, if any, its failure."""
-        return self._ask(GetRepositoryIndex(), self._deadline(timeout))
+        return self._ask(GetRepositoryIndex(), timeout)
 
     def load(self, model: str, *, timeout: float | None = None) -> None:
         """Load the model, or load it again; returns when it is ready.
 
         Raises ``ServerError`` with Triton's reason if it does not load.
         """
-        self._control(LoadModel(model), timeout)
+        self._driver.run(self._asking.control(LoadModel(model), self._seconds(timeout)))
 
     def unload(self, model: str, *, timeout: float | None = None) -> None:
         """Stop serving the model; Triton lets running requests finish first."""
-        self._control(UnloadModel(model), timeout)
+        self._driver.run(self._asking.control(UnloadModel(model), self._seconds(timeout)))
 
-    def _control(self, call: LoadModel | UnloadModel, timeout: float | None) -> None:
-        try:
-            self._ask(call, self._deadline(timeout))
-        finally:
-            self._forget(call.model)
+    @contextmanager
+    def shared_memory(
+        self,
+        inputs: Mapping[str, ArrayLike],
+        outputs: Mapping[str, tuple[tuple[int, ...], Any]],
+        *,
+        timeout: float | None = None,
+    ) -> Iterator[SharedMemory[Prediction]]:
+        """Share memory with a server on this machine, so that big tensors are not copied.
+
+        ``inputs`` maps names to arrays of the model's data types and shapes, batch axis
+        included; ``outputs`` maps names to shape and data type (``"FP32"`` or numpy's).
+        It is gone with the block, and what killed processes left goes with the next one.
+        Needs the server's token where it restricts shared memory, as ours does.
+        """
+        limit = self._seconds(timeout)
+        with Region(inputs, outputs) as region:
+            try:
+                self._driver.run(sharing.share(self._policy, region, limit))
+                yield SharedMemory(
+                    region,
+                    lambda asked: self._driver.run(sharing.predict(self._policy, region, asked)),
+                )
+            finally:
+                with suppress(RequestError):
+                    self._driver.run(sharing.unshare(self._policy, region, limit))
+
+    def _known(self, model: str, version: int | str | None, timeout: float | None) -> Signature:
+        steps = self._asking.known(model, version_name(version), self._seconds(timeout))
+        return self._driver.run(steps)
+
+    def _ask(self, call: Call[Answer], timeout: float | None) -> Answer:
+        return self._driver.run(self._asking.ask(call, self._seconds(timeout)))
 
     def _is(self, call: Call[bool], timeout: float | None) -> bool:
-        try:
-            return self._ask(call, self._deadline(timeout))
-        except RequestError:
-            return False
+        return self._driver.run(self._asking.check(call, self._seconds(timeout)))
 
-    def _cached(self, model: str, version: int | str | None, timeout: float | None) -> _Signature:
-        known = self._known.get((model, _version(version)))
-        return known or self._signature(model, _version(version), self._deadline(timeout))
-
-    def _signature(self, model: str, version: str | None, deadline: float) -> _Signature:
-        metadata = self._ask(GetModelMetadata(model, version), deadline)
-        config = self._ask(GetModelConfig(model, version), deadline)
-        signature = _Signature(metadata, config)
-        self._known[model, version] = signature
-        return signature
-
-    def _forget(self, model: str) -> None:
-        for known in [key for key in tuple(self._known) if key[0] == model]:
-            self._known.pop(known, None)
-
-    def _deadline(self, timeout: float | None) -> float:
-        return monotonic() + (self._timeout if timeout is None else _seconds(timeout))
-
-    def _ask(self, call: Call[Answer], deadline: float) -> Answer:
-        try:
-            if self._closed:
-                raise ConnectionFailedError("the client was closed")
-            left = deadline - monotonic()
-            if left <= 0:
-                raise DeadlineExceededError("no time was left for it", hint="allow more seconds")
-            return self._transport.send(call, left)
-        except RequestError as error:
-            raise self._placed(error, call) from error.__cause__
-
-    def _placed(self, error: RequestError, call: Call[Any]) -> RequestError:
-        """Return the same error with the model and the URL in its message."""
-        model = getattr(call, "model", None)
-        where = f"model {model!r} at {self.url}" if model else self.url
-        return type(error)(f"{where}: {error.message}", hint=error.hint)
+    def _seconds(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else seconds(timeout)
 
 
-def _parts(call: InferRequest, rows: object, signature: _Signature) -> list[InferRequest]:
-    """Return the requests that carry ``rows``, none larger than the model's batch."""
-    offered = [spec.name for spec in signature.metadata.outputs]
-    unknown = [name for name in call.outputs if name not in offered]
-    if unknown:
-        raise InvalidInputError(
-            f"the model has no output {', '.join(map(repr, unknown))}",
-            hint=f"it gives {', '.join(map(repr, offered))}",
-        )
-    tensors = to_tensors(
-        rows,
-        signature.metadata.inputs,
-        optional=signature.optional,
-        feature_names=signature.feature_names,
-    )
-    step = signature.max_batch_size
-    count = check_row_counts(tensors) if step else 0
-    pieces = (
-        [
-            {name: array[start : start + step] for name, array in tensors.items()}
-            for start in range(0, count, step)
-        ]
-        if step and count > step
-        else [tensors]
-    )
-    return [
-        InferRequest(call.model, piece, call.version, call.outputs, call.request_id, call.priority)
-        for piece in pieces
-    ]
-
-
-def _joined(answers: Sequence[InferResponse]) -> Mapping[str, NDArray[Any]]:
-    if len(answers) == 1:
-        return answers[0].outputs
-    return {
-        name: np.concatenate([answer.outputs[name] for answer in answers])
-        for name in answers[0].outputs
-    }
-
-
-def _connect(url: str, token: str | None) -> Transport:
-    parts = _parse(url)
+def check_token(token: str | None) -> None:
+    """Raise ``ConfigError`` for a token that no header can carry."""
     if token is not None and not (token.isascii() and token.isprintable() and token):
         raise ConfigError("a token is printable ASCII text, as it travels in a header")
-    if parts.scheme.startswith("grpc"):
+
+
+def _connect(address: Address, token: str | None, options: ClientOptions) -> Transport:
+    if address.protocol == "grpc":
         from toolkit.client.wire_grpc import GrpcTransport
 
-        return GrpcTransport(parts.geturl(), token)
+        return GrpcTransport(address.url, token)
     from toolkit.client.wire_http import HttpTransport
 
-    return HttpTransport(parts.geturl(), token)
-
-
-def _parse(url: str) -> SplitResult:
-    """Return the URL with scheme and port filled in."""
-    hint = "for example http://localhost:8000 or grpc://localhost:8001"
-    try:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigError(f"{url!r} is not a URL: {error}", hint=hint) from error
-    if parts.scheme not in _PORTS or not host:
-        raise ConfigError(f"{url!r} is not the URL of a server", hint=hint)
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError("a URL with a user name is not understood", hint="pass token=…")
-    if parts.query or parts.fragment:
-        raise ConfigError(f"{url!r} holds more than scheme, host, port and path", hint=hint)
-    if parts.scheme.startswith("grpc") and parts.path.strip("/"):
-        raise ConfigError(f"{url!r} has a path, and gRPC knows none", hint=hint)
-    name = f"[{host}]" if ":" in host else host
-    netloc = f"{name}:{port or _PORTS[parts.scheme]}"
-    return SplitResult(parts.scheme, netloc, parts.path.rstrip("/"), "", "")
-
-
-def _seconds(timeout: float) -> float:
-    if not isfinite(timeout) or timeout <= 0:
-        raise ConfigError(f"timeout must be a positive number of seconds, got {timeout!r}")
-    return float(timeout)
-
-
-def _version(version: int | str | None) -> str | None:
-    return None if version is None else str(version)
+    return HttpTransport(
+        address.url, token, connections=options.connections, idle_seconds=options.idle
+    )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from toolkit.spec import DType
 
 _LENGTH = Struct("<I")
+_BIG = 2**16  # bytes; below, a copy costs less than a view
 
 DTYPES: dict[str, np.dtype[Any]] = {
     dtype.value: np.dtype(dtype.numpy_name).newbyteorder("<") for dtype in DType
@@ -31,11 +32,17 @@ def datatype_of(array: NDArray[Any]) -> str:
     return _DATATYPES[array.dtype]
 
 
-def to_binary(array: NDArray[Any]) -> bytes:
-    """Return the array's elements as the protocol writes them."""
+def to_binary(array: NDArray[Any]) -> bytes | memoryview:
+    """Return the array's elements as the protocol writes them; a big array is not copied."""
     if array.dtype.kind != "O":
-        return array.tobytes()
-    texts = [item.encode() if isinstance(item, str) else item for item in array.ravel().tolist()]
+        if array.nbytes < _BIG or not array.flags.c_contiguous:
+            return array.tobytes()
+        return array.reshape(-1).view(np.uint8).data
+    items = array.ravel().tolist()
+    try:
+        texts = list(map(str.encode, items))
+    except TypeError:
+        texts = [item.encode() if isinstance(item, str) else item for item in items]
     lengths = map(_LENGTH.pack, map(len, texts))
     return b"".join(chain.from_iterable(zip(lengths, texts, strict=True)))
 
@@ -50,7 +57,14 @@ def from_binary(data: bytes | memoryview, datatype: str, shape: Sequence[int]) -
         msg = f"numpy has no data type for {datatype}"
         raise ValueError(msg)
     if dtype.kind != "O":
-        return np.frombuffer(data, dtype).reshape(shape).copy()
+        try:
+            # One copy, as the protocol's buffer cannot be written to.
+            array: NDArray[Any] = np.ndarray(shape, dtype, bytearray(data))
+        except TypeError as error:
+            raise ValueError("a tensor is shorter than its shape") from error
+        if array.nbytes != len(data):
+            raise ValueError("a tensor is longer than its shape")
+        return array
     items: list[Any] = list(_texts(bytes(data)))
     with suppress(UnicodeDecodeError):
         items = [item.decode() for item in items]

@@ -1,0 +1,275 @@
+"""What a question to a model consists of: its signature, requests of a batch each, an answer.
+
+Written once, as steps that either driver runs.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from time import monotonic
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.client import media
+from toolkit.client.effects import Steps
+from toolkit.client.options import TIMEOUT
+from toolkit.client.policy import Policy
+from toolkit.client.prediction import Prediction
+from toolkit.client.rows import check_row_counts, to_tensors
+from toolkit.client.transport import (
+    Answer,
+    Call,
+    GetModelConfig,
+    GetModelMetadata,
+    InferRequest,
+    InferResponse,
+    LoadModel,
+    ModelMetadata,
+    UnloadModel,
+)
+from toolkit.errors import ConfigError, InvalidInputError, RequestError, UnknownModelError
+from toolkit.pbtxt import FEATURE_NAMES
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What has to be known of a model before rows can be sent to it.
+
+    ``max_batch_size`` is 0 where the model has no batch axis. ``optional`` inputs may be
+    left out. ``feature_names`` are the columns of the one input, in their order, where they
+    are known. ``scalars`` are the outputs with one value a row, such as a label: Triton has
+    no empty ``dims``, they are declared as ``[1]`` with an empty reshape.
+    """
+
+    metadata: ModelMetadata
+    config: Mapping[str, Any]
+    max_batch_size: int
+    optional: frozenset[str]
+    feature_names: tuple[str, ...]
+    scalars: frozenset[str]
+
+
+def _signature(metadata: ModelMetadata, config: Mapping[str, Any]) -> Signature:
+    largest = int(config.get("max_batch_size", 0))
+    features = config.get("parameters", {}).get(FEATURE_NAMES, {})
+    outputs = config.get("output", ()) if largest else ()
+    return Signature(
+        metadata,
+        config,
+        largest,
+        frozenset(spec["name"] for spec in config.get("input", ()) if spec.get("optional")),
+        tuple(json.loads(features.get("string_value", "[]"))),
+        frozenset(
+            spec["name"] for spec in outputs if spec.get("reshape", {"shape": [1]})["shape"] == []
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a model beside its rows; see ``Client.predict``."""
+
+    model: str
+    version: str | None = None
+    outputs: tuple[str, ...] = ()
+    timeout: float = TIMEOUT
+    priority: int | None = None
+    request_id: str | None = None
+
+
+class Asking:
+    """The questions of one client; remembers the signatures of models."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._known: dict[tuple[str, str | None], Signature] = {}
+
+    def predict(self, question: Question, rows: object) -> Steps[Prediction]:
+        """Return the answers to ``rows``; see ``Client.predict``."""
+        deadline = monotonic() + question.timeout
+        key = (question.model, question.version)
+        cached = self._known.get(key)
+        signature = cached or (yield from self.signature(*key, deadline))
+        try:
+            return (yield from self._predict(question, rows, signature, deadline))
+        except (InvalidInputError, UnknownModelError):
+            # Somebody may have loaded another form of the model since we last asked.
+            self._forget(question.model)
+            if cached is None:
+                raise
+            fresh = yield from self.signature(*key, deadline)
+            if fresh == cached:
+                raise
+            return (yield from self._predict(question, rows, fresh, deadline))
+
+    def predict_each(
+        self, question: Question, rows: object, count: int
+    ) -> Steps[list[Prediction | RequestError]]:
+        """Return an answer or an error for each of ``count`` rows.
+
+        A row that does not fit takes no other with it: halves are asked until it is alone.
+        A model without a batch axis takes one row, without an axis of rows.
+        """
+        known = self._known.get((question.model, question.version))
+        unbatched = known is not None and known.max_batch_size == 0
+        try:
+            answer = yield from self.predict(question, first_of(rows) if unbatched else rows)
+        except InvalidInputError as error:
+            if count == 1:
+                return [error]
+            half = count // 2
+            first = yield from self.predict_each(question, taken(rows, 0, half), half)
+            rest = taken(rows, half, count)
+            return first + (yield from self.predict_each(question, rest, count - half))
+        except RequestError as error:
+            return [error] * count
+        return [answer] if unbatched else [answer.row(place) for place in range(count)]
+
+    def signature(self, model: str, version: str | None, deadline: float) -> Steps[Signature]:
+        """Ask what the model takes and gives, and remember it."""
+        metadata = yield from self.policy.ask(GetModelMetadata(model, version), deadline)
+        config = yield from self.policy.ask(GetModelConfig(model, version), deadline)
+        signature = _signature(metadata, config)
+        self._known[model, version] = signature
+        return signature
+
+    def known(self, model: str, version: str | None, timeout: float) -> Steps[Signature]:
+        """Return what is remembered of the model, or ask."""
+        known = self._known.get((model, version))
+        return known or (yield from self.signature(model, version, monotonic() + timeout))
+
+    def control(self, call: LoadModel | UnloadModel, timeout: float) -> Steps[None]:
+        """Load or unload a model, and forget what was known of it."""
+        try:
+            yield from self.policy.ask(call, monotonic() + timeout)
+        finally:
+            self._forget(call.model)
+
+    def ask(self, call: Call[Answer], timeout: float) -> Steps[Answer]:
+        """Ask anything else."""
+        return (yield from self.policy.ask(call, monotonic() + timeout))
+
+    def check(self, call: Call[bool], timeout: float) -> Steps[bool]:
+        """Ask whether something is so, once; any failure means no."""
+        return (yield from self.policy.check(call, monotonic() + timeout))
+
+    def _predict(
+        self, question: Question, rows: object, signature: Signature, deadline: float
+    ) -> Steps[Prediction]:
+        try:
+            parts = self._parts(question, rows, signature)
+        except InvalidInputError as error:
+            given = InferRequest(question.model, {"rows": cast("Any", rows)}, question.version)
+            raise self.policy.refuse(given, error) from error.__cause__
+        answers = []
+        for part in parts:
+            answers.append((yield from self.policy.ask(part, deadline)))  # noqa: PERF401  no comprehension can yield from
+        arrays = _joined(answers)
+        scalars = signature.scalars
+        # In the model's order: the server answers in no particular one.
+        outputs = {
+            name: arrays[name].reshape(-1) if name in scalars else arrays[name]
+            for name in (output.name for output in signature.metadata.outputs)
+            if name in arrays
+        }
+        return Prediction(question.model, answers[0].version, answers[0].request_id, outputs)
+
+    def _parts(self, question: Question, rows: object, signature: Signature) -> list[InferRequest]:
+        """Return the requests that carry ``rows``, none larger than the model's batch."""
+        if question.outputs:
+            _check_outputs(question.outputs, [spec.name for spec in signature.metadata.outputs])
+        inputs = signature.metadata.inputs
+        tensors = to_tensors(
+            media.to_rows(rows, inputs),
+            inputs,
+            optional=signature.optional,
+            feature_names=signature.feature_names,
+        )
+        return [
+            InferRequest(
+                question.model,
+                piece,
+                question.version,
+                question.outputs,
+                question.request_id or self.policy.new_id(),
+                question.priority,
+            )
+            for piece in _pieces(tensors, signature.max_batch_size)
+        ]
+
+    def _forget(self, model: str) -> None:
+        for known in [key for key in tuple(self._known) if key[0] == model]:
+            self._known.pop(known, None)
+
+
+def ask_about(  # noqa: PLR0913  each is a part of Triton's request
+    model: str,
+    version: int | str | None,
+    *,
+    outputs: Sequence[str] | None,
+    timeout: float,
+    priority: int | None,
+    request_id: str | None = None,
+) -> Question:
+    """Return the question with its parts as they are sent."""
+    names = (outputs,) if isinstance(outputs, str) else tuple(outputs or ())
+    return Question(model, version_name(version), names, seconds(timeout), priority, request_id)
+
+
+def version_name(version: int | str | None) -> str | None:
+    """Return a version as the protocol has it: text."""
+    return None if version is None else str(version)
+
+
+def seconds(timeout: float) -> float:
+    """Return a time-out; raise ``ConfigError`` if it is none."""
+    if not isfinite(timeout) or timeout <= 0:
+        raise ConfigError(f"timeout must be a positive number of seconds, got {timeout!r}")
+    return float(timeout)
+
+
+def first_of(rows: Any) -> Any:
+    """Return the first of some rows."""
+    if isinstance(rows, Mapping):
+        return {name: first_of(values) for name, values in rows.items()}
+    return (rows.iloc if hasattr(rows, "iloc") else rows)[0]
+
+
+def taken(rows: Any, start: int, stop: int) -> Any:
+    """Return some of the rows: of a list, an array, a DataFrame or a dict of any of these."""
+    if isinstance(rows, Mapping):
+        return {name: taken(values, start, stop) for name, values in rows.items()}
+    if hasattr(rows, "iloc"):
+        return rows.iloc[start:stop]
+    return rows[start:stop]
+
+
+def _pieces(tensors: Mapping[str, NDArray[Any]], step: int) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """Yield the tensors, ``step`` rows at a time; whole where 0 says there are no rows."""
+    count = check_row_counts(tensors) if step else 0
+    if count <= step:
+        yield tensors
+        return
+    for start in range(0, count, step):
+        yield {name: array[start : start + step] for name, array in tensors.items()}
+
+
+def _check_outputs(wanted: Sequence[str], offered: Sequence[str]) -> None:
+    unknown = [name for name in wanted if name not in offered]
+    if unknown:
+        raise InvalidInputError(
+            f"the model has no output {', '.join(map(repr, unknown))}",
+            hint=f"it gives {', '.join(map(repr, offered))}",
+        )
+
+
+def _joined(answers: Sequence[InferResponse]) -> Mapping[str, NDArray[Any]]:
+    if len(answers) == 1:
+        return answers[0].outputs
+    return {
+        name: np.concatenate([answer.outputs[name] for answer in answers])
+        for name in answers[0].outputs
+    }

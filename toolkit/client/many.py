@@ -1,0 +1,158 @@
+"""Any number of rows: a few batches under way at a time, answers in the order of the rows."""
+
+import asyncio
+import itertools
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from toolkit.client.asking import Asking, Question, Signature, taken
+from toolkit.client.drive import Driver
+from toolkit.client.drive_async import AsyncDriver
+from toolkit.client.prediction import Prediction
+from toolkit.errors import ConfigError, RequestError
+
+if TYPE_CHECKING:
+    from toolkit.client.async_client import AsyncClient
+
+Outcome = Prediction | RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is asked of ``predict_many``."""
+
+    question: Question
+    rows: Iterable[object]
+    max_in_flight: int
+    batch_size: int | None
+
+    def __post_init__(self) -> None:
+        for name in ("max_in_flight", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ConfigError(f"{name} must be a whole number from 1 on, got {value!r}")
+
+    def batches(self, largest: int) -> Iterator[tuple[object, int]]:
+        """Yield some rows and their number; ``largest`` is what the model takes at once."""
+        size = min(self.batch_size or largest, largest)
+        if (count := row_count(self.rows)) is not None:
+            for start in range(0, count, size):
+                stop = min(start + size, count)
+                yield taken(self.rows, start, stop), stop - start
+            return
+        rows = iter(self.rows)
+        while batch := list(itertools.islice(rows, size)):
+            yield batch, len(batch)
+
+
+def row_count(rows: object) -> int | None:
+    """Return the number of rows of what can be cut, None for what can only be gone through."""
+    if isinstance(rows, Mapping):
+        return min((len(values) for values in rows.values()), default=0)
+    return len(rows) if hasattr(rows, "__getitem__") and hasattr(rows, "__len__") else None
+
+
+def lone(row: object) -> object:
+    """Return one row as rows."""
+    if isinstance(row, Mapping):
+        return {name: [value] for name, value in row.items()}
+    return [row]
+
+
+def with_threads(driver: Driver, asking: Asking, plan: Plan, ahead: int) -> Iterator[Outcome]:
+    """Yield the outcomes, ``ahead`` batches being asked at a time; 1 needs no thread."""
+    question = plan.question
+    largest = _largest(driver.run(asking.known(question.model, question.version, question.timeout)))
+    batches = plan.batches(largest)
+    if ahead == 1:
+        for rows, count in batches:
+            yield from driver.run(asking.predict_each(question, rows, count))
+        return
+    with ThreadPoolExecutor(ahead, "predict-many") as pool:
+        running: deque[Future[list[Outcome]]] = deque()
+        try:
+            for rows, count in batches:
+                running.append(pool.submit(_asked, driver, asking, question, rows, count))
+                if len(running) > ahead:
+                    yield from running.popleft().result()
+            while running:
+                yield from running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+async def with_tasks(
+    driver: AsyncDriver, asking: Asking, plan: Plan
+) -> AsyncGenerator[list[Outcome], None]:
+    """Yield the outcomes of each batch, ``plan.max_in_flight`` of them being asked at a time."""
+    question = plan.question
+    known = await driver.run(asking.known(question.model, question.version, question.timeout))
+    running: deque[asyncio.Task[list[Outcome]]] = deque()
+    try:
+        for rows, count in plan.batches(_largest(known)):
+            steps = asking.predict_each(question, rows, count)
+            running.append(asyncio.create_task(driver.run(steps)))
+            if len(running) >= plan.max_in_flight:
+                yield await running.popleft()
+        while running:
+            yield await running.popleft()
+    finally:
+        for task in running:
+            task.cancel()
+
+
+def in_a_loop(open_client: "Callable[[], AsyncClient]", plan: Plan) -> Iterator[Outcome]:
+    """Yield what ``with_tasks`` does, from an event loop in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="predict-many", daemon=True)
+    thread.start()
+
+    async def batches() -> AsyncGenerator[list[Outcome], None]:
+        async with open_client() as client, aclosing(client.batches(plan)) as outcomes:
+            async for batch in outcomes:
+                yield batch
+
+    answers = batches()
+    try:
+        while True:
+            try:
+                batch = asyncio.run_coroutine_threadsafe(_next(answers), loop).result()
+            except StopAsyncIteration:
+                return
+            yield from batch
+    finally:
+        asyncio.run_coroutine_threadsafe(answers.aclose(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _next(answers: AsyncGenerator[list[Outcome], None]) -> list[Outcome]:
+    return await anext(answers)
+
+
+def watched(answers: Iterator[Outcome], rows: object) -> Iterator[Outcome]:
+    """Show a bar on the terminal while the answers go by."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        yield from bar.track(answers, total=row_count(rows))
+
+
+def _asked(
+    driver: Driver, asking: Asking, question: Question, rows: object, count: int
+) -> list[Outcome]:
+    return driver.run(asking.predict_each(question, rows, count))
+
+
+def _largest(signature: Signature) -> int:
+    """Return how many rows a request may carry; a model without a batch axis takes one."""
+    return max(1, signature.max_batch_size)
