@@ -15,6 +15,7 @@ from toolkit import __version__, screen
 from toolkit.conversion_flags import conversion_flags, conversion_options
 from toolkit.errors import ServerNotRunningError, ToolkitError
 from toolkit.options import serving_config, serving_flags
+from toolkit.predict_command import predict_command, server_url
 
 _DEFAULT_REPOSITORY = Path("model_repository")
 _PORT = click.IntRange(1, 65535)
@@ -142,34 +143,7 @@ def status(*, as_json: bool, repository: Path) -> None:
         screen.status(server, served(client), as_json=as_json)
 
 
-@toolkit.command()
-@click.argument("model")
-@click.option("--input", "rows", required=True, help="Rows as JSON, a file, or - for stdin.")
-@click.option("--url", help="Server to ask. [default: the one of the repository]")
-@click.option("--protocol", type=click.Choice(["http", "grpc"]), default="http")
-@click.option("--version", "model_version", help="Version to ask. [default: the newest]")
-@click.option("--timeout", default=30.0, show_default=True, help="Seconds for the whole call.")
-@_repository
-def predict(model: str, rows: str, repository: Path, **flags: Any) -> None:
-    """Ask a served MODEL and print its answer as JSON."""
-    from toolkit.client import Client
-    from toolkit.samples import parse_rows, read_rows
-
-    if rows == "-":
-        data = parse_rows(sys.stdin.read())
-    else:
-        data = parse_rows(rows) if rows.lstrip().startswith(("[", "{")) else read_rows(rows)
-    url = flags["url"] or _url(repository, flags["protocol"])
-    with Client(url, timeout=flags["timeout"]) as client:
-        answer = client.predict(model, data, version=flags["model_version"])
-    screen.answer(answer)
-
-
-def _url(repository: Path, protocol: str) -> str:
-    from toolkit.deploy import embedded
-
-    server = embedded.require_running(repository)
-    return server.grpc_url if protocol == "grpc" else server.http_url
+toolkit.add_command(predict_command(_DEFAULT_REPOSITORY))
 
 
 @toolkit.command()
@@ -186,7 +160,7 @@ def verify(
     from toolkit.verify import verify as replay
 
     chosen = choose(repository, names)
-    asked = urls or tuple(_url(repository, protocol) for protocol in ("http", "grpc"))
+    asked = urls or tuple(server_url(repository, protocol) for protocol in ("http", "grpc"))
     failed = False
     for entry in chosen:
         try:

@@ -41,7 +41,7 @@ class ToolkitError(Exception):
     ``retryable`` says whether sending the same thing again can help.
     """
 
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

@@ -217,6 +217,10 @@ class VersionPolicy:
         return f"latest:{self.latest}"
 
 
+# Triton 2.51 heeds a request's own time-out only below a default one; this is no limit else.
+_HALF_AN_HOUR = 1_800_000_000
+
+
 def _option(default: object, help_text: str) -> Any:
     """Declare one serving option: its default and the help line of its flag."""
     return field(default=default, metadata={"help": help_text})
@@ -240,7 +244,9 @@ class ServingConfig:
     )
     preserve_ordering: bool = _option(False, "Answer in the order of the requests.")
     max_queue_size: int = _option(0, "Most requests that may wait; 0: no limit.")
-    default_timeout_microseconds: int = _option(0, "Longest wait in the queue; 0: no limit.")
+    default_timeout_microseconds: int = _option(
+        _HALF_AN_HOUR, "Longest wait in the queue; 0: no limit, and no request can set one."
+    )
     timeout_action: TimeoutAction = _option(
         TimeoutAction.REJECT, "What to do with a request that waited too long."
     )
@@ -320,6 +326,8 @@ class ServingConfig:
             object.__setattr__(self, "dynamic_batching", False)
         if not self.dynamic_batching:
             object.__setattr__(self, "allow_timeout_override", False)
+            if self.default_timeout_microseconds == _HALF_AN_HOUR:
+                object.__setattr__(self, "default_timeout_microseconds", 0)
         wanted = [name for name in _NEEDS_BATCHER if getattr(self, name)]
         if wanted and not self.dynamic_batching:
             names = " and ".join(wanted)

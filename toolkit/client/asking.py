@@ -30,7 +30,13 @@ from toolkit.client.transport import (
     ModelMetadata,
     UnloadModel,
 )
-from toolkit.errors import ConfigError, InvalidInputError, RequestError, UnknownModelError
+from toolkit.errors import (
+    ConfigError,
+    InvalidInputError,
+    RequestError,
+    ServerError,
+    UnknownModelError,
+)
 from toolkit.pbtxt import FEATURE_NAMES
 
 
@@ -110,14 +116,15 @@ class Asking:
     ) -> Steps[list[Prediction | RequestError]]:
         """Return an answer or an error for each of ``count`` rows.
 
-        A row that does not fit takes no other with it: halves are asked until it is alone.
+        A row that does not fit, or at which the model fails, takes no other with it: halves
+        are asked until it is alone.
         A model without a batch axis takes one row, without an axis of rows.
         """
         known = self._known.get((question.model, question.version))
         unbatched = known is not None and known.max_batch_size == 0
         try:
             answer = yield from self.predict(question, first_of(rows) if unbatched else rows)
-        except InvalidInputError as error:
+        except (InvalidInputError, ServerError) as error:
             if count == 1:
                 return [error]
             half = count // 2

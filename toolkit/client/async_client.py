@@ -83,7 +83,7 @@ class AsyncClient:
         """Close the connections; calling twice is fine."""
         self._policy.closed = True
         self._driver.close()
-        for replica in self._policy.replicas.all:
+        for replica in (*self._policy.replicas.all, *self._policy.retired):
             await replica.transport.close()
 
     async def predict(  # noqa: PLR0913  each is a part of Triton's request

@@ -88,7 +88,7 @@ class Client:
         """Close the connections; calling twice is fine."""
         self._policy.closed = True
         self._driver.close()
-        for replica in self._policy.replicas.all:
+        for replica in (*self._policy.replicas.all, *self._policy.retired):
             replica.transport.close()
 
     def predict(  # noqa: PLR0913  each is a part of Triton's request

@@ -150,7 +150,10 @@ def failure(error: Any, timeout: float, url: str) -> RequestError:
         return too_late(timeout)
     no_connection = any(text in lowered for text in _NO_CONNECTION)
     if kind is ConnectionFailedError or (no_connection and kind is not InvalidInputError):
-        return ConnectionFailedError(_reason(details), hint=_connection_hint(lowered, url))
+        broken = ConnectionFailedError(_reason(details), hint=_connection_hint(lowered, url))
+        # gRPC itself has recognised a server of the other protocol.
+        broken.retryable = "http1.x" not in lowered
+        return broken
     return refusal(details, kind, status=code.name, retry_after=_retry_after(error))
 
 

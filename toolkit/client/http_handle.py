@@ -1,8 +1,8 @@
 """One libcurl handle: how a request is put into it and what comes out, on either HTTP wire."""
 
 import os
-import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import pycurl
@@ -28,7 +28,6 @@ IDLE_SECONDS = 60.0
 _QUICK_EXIT = 322
 _HAS_QUICK_EXIT = pycurl.version_info()[2] >= 0x075700  # noqa: PLR2004
 _LONGEST = 2**31 - 1  # ms; libcurl refuses more
-_MAIN_THREAD = threading.main_thread().ident
 
 # What libcurl calls the reasons why an HTTP exchange failed; other codes are our own fault.
 ERRORS: Mapping[int, type[RequestError]] = {
@@ -84,7 +83,13 @@ class Handle:
 
     __slots__ = ("_chunks", "_lines", "_path", "_token", "_url", "curl")
 
-    def __init__(self, url: str, token: str | None, idle_seconds: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        idle_seconds: float,
+        is_over: Callable[[], bool] | None = None,
+    ) -> None:
         self.curl = pycurl.Curl()
         self._url = url.rstrip("/")
         self._token = (f"{TOKEN_HEADER}: {token}",) if token else ()
@@ -93,6 +98,10 @@ class Handle:
         self._chunks: list[bytes] = []
         for option, value in _options(url, idle_seconds):
             self.curl.setopt(option, value)
+        if is_over is not None:
+            # Asked as bytes move, and each second; it is where Python handles Ctrl-C too.
+            self.curl.setopt(pycurl.XFERINFOFUNCTION, lambda *_: is_over())
+            self.curl.setopt(pycurl.NOPROGRESS, 0)
         self.curl.setopt(pycurl.HEADERFUNCTION, self._lines.append)
         self.curl.setopt(pycurl.WRITEFUNCTION, self._chunks.append)
 
@@ -118,8 +127,6 @@ class Handle:
 
     def perform(self) -> None:
         """Do what was prepared, and wait for it."""
-        # Python handles Ctrl-C only when libcurl calls it back, and only in the main thread.
-        self.curl.setopt(pycurl.NOPROGRESS, threading.get_ident() != _MAIN_THREAD)
         self.curl.perform()
 
     def reply(self) -> HttpReply:
@@ -130,16 +137,21 @@ class Handle:
 
     def error(self, error: pycurl.error, timeout: float) -> RequestError:
         """Return what ``error`` of libcurl means."""
-        code, text = error.args
+        arguments: tuple[Any, ...] = error.args
+        code, text = arguments[:2]
         kind = ERRORS.get(code, UnexpectedError)
         if kind is DeadlineExceededError:
             return too_late(timeout)
+        if code == pycurl.E_ABORTED_BY_CALLBACK:
+            return ConnectionFailedError("the client was closed")
         if code in _OTHER_PROTOCOL:
             host = urlsplit(self._url).netloc
-            return kind(
+            other = kind(
                 "what answers there does not speak HTTP",
                 hint=f"if it is Triton's gRPC port, use grpc://{host}; HTTP is on 8000 by default",
             )
+            other.retryable = False
+            return other
         if code == pycurl.E_COULDNT_RESOLVE_HOST:
             text = "the host's name cannot be resolved"
         elif code in (pycurl.E_COULDNT_CONNECT, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR):
@@ -170,7 +182,6 @@ def _options(url: str, idle_seconds: float) -> list[tuple[int, object]]:
         (pycurl.TCP_KEEPALIVE, 1),
         (pycurl.MAXAGE_CONN, max(int(idle_seconds), 1)),
         (pycurl.BUFFERSIZE, 2**19),
-        (pycurl.XFERINFOFUNCTION, _go_on),
     ]
     if _HAS_QUICK_EXIT:
         options.append((_QUICK_EXIT, 1))
@@ -185,7 +196,3 @@ def _options(url: str, idle_seconds: float) -> list[tuple[int, object]]:
             if place
         ]
     return options
-
-
-def _go_on(*_: object) -> int:
-    return 0

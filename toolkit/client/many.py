@@ -73,18 +73,18 @@ def with_threads(driver: Driver, asking: Asking, plan: Plan, ahead: int) -> Iter
         for rows, count in batches:
             yield from driver.run(asking.predict_each(question, rows, count))
         return
-    with ThreadPoolExecutor(ahead, "predict-many") as pool:
-        running: deque[Future[list[Outcome]]] = deque()
-        try:
-            for rows, count in batches:
-                running.append(pool.submit(_asked, driver, asking, question, rows, count))
-                if len(running) > ahead:
-                    yield from running.popleft().result()
-            while running:
+    pool = ThreadPoolExecutor(ahead, "predict-many")
+    running: deque[Future[list[Outcome]]] = deque()
+    try:
+        for rows, count in batches:
+            running.append(pool.submit(_asked, driver, asking, question, rows, count))
+            if len(running) > ahead:
                 yield from running.popleft().result()
-        finally:
-            for future in running:
-                future.cancel()
+        while running:
+            yield from running.popleft().result()
+    finally:
+        # Nobody waits for requests whose answers are not wanted any more.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 async def with_tasks(

@@ -77,7 +77,7 @@ class Policy:
         self._failed_hooks: set[int] = set()
         self._leave = leave
         self._budget = Budget(options)
-        self._retired: list[Replica] = []
+        self.retired: list[Replica] = []
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
 
@@ -264,9 +264,9 @@ class Policy:
                 return
             msg = f"the name {name.host} cannot be resolved"
             raise ConnectionFailedError(msg, hint="check the URL") from error
-        self._retired += self.replicas.found(name, hosts)
-        for replica in [each for each in self._retired if not each.pending]:
-            self._retired.remove(replica)
+        self.retired += self.replicas.found(name, hosts)
+        for replica in [each for each in self.retired if not each.pending]:
+            self.retired.remove(replica)
             yield Close(replica)
 
     def _all_set_aside(self, wait: float) -> UnavailableError:

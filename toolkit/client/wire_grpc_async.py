@@ -1,8 +1,7 @@
 """gRPC for asyncio, with tritonclient's stubs on ``grpc.aio``."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import grpc
 import grpc.aio
@@ -10,8 +9,8 @@ import grpc.aio
 from toolkit.client.grpc_codec import decode, encode, failure, metadata, token_metadata
 from toolkit.client.lifetimes import may_stay, warn_unclosed
 from toolkit.client.transport import NO_HEADERS, Answer, Call
-from toolkit.client.wire_grpc import methods, open_channel
-from toolkit.errors import ConnectionFailedError
+from toolkit.client.wire_grpc import Line, open_channel
+from toolkit.errors import ConnectionFailedError, DeadlineExceededError
 
 
 class AsyncGrpcTransport:
@@ -23,8 +22,7 @@ class AsyncGrpcTransport:
         self.url = url
         self._metadata = token_metadata(token)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._channel: Any = None
-        self._methods: Mapping[str, Callable[..., Any]] = {}
+        self._line: Line | None = None
         self._closed = False
 
     async def send(
@@ -35,32 +33,41 @@ class AsyncGrpcTransport:
         travelling = metadata(self._metadata, headers)
         if self._closed:
             raise ConnectionFailedError("the client was closed")
-        self._bind(asyncio.get_running_loop())
+        line = self._bound(asyncio.get_running_loop())
+        line.running += 1
         try:
-            reply = await self._methods[method](message, timeout=timeout, metadata=travelling)
+            reply = await line.methods[method](message, timeout=timeout, metadata=travelling)
         except grpc.RpcError as error:
-            raise failure(error, timeout, self.url) from error
+            failed = failure(error, timeout, self.url)
+            if isinstance(failed, DeadlineExceededError) and line is self._line:
+                self._line, line.given_up = None, True
+            raise failed from error
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if self._closed and task is not None and not task.cancelling():
                 # grpcio's way to say that the channel was closed by another task.
                 raise ConnectionFailedError("the client was closed") from error
             raise
+        finally:
+            line.running -= 1
+            if line.idle:
+                await line.channel.close()
         return decode(call, reply)
 
-    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Make the channel in the loop that will use it, which is when it is first used."""
-        if self._loop is None or not may_stay(self._loop, loop):
-            self._channel = open_channel(self.url, grpc.aio)
-            self._methods = methods(self._channel)
+    def _bound(self, loop: asyncio.AbstractEventLoop) -> Line:
+        """Return the line, made in the loop that will use it, which is when it is first used."""
+        line = self._line
+        if line is None or self._loop is None or not may_stay(self._loop, loop):
+            line = self._line = Line(open_channel(self.url, grpc.aio))
             self._loop = loop
+        return line
 
     async def close(self) -> None:
         """Close the channel; requests under way fail."""
         self._closed = True
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            await channel.close()
+        line, self._line = self._line, None
+        if line is not None:
+            await line.channel.close()
 
     def __del__(self) -> None:
-        warn_unclosed(self, closed=self._closed or self._channel is None)
+        warn_unclosed(self, closed=self._closed or self._line is None)

@@ -3,6 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Mapping
+from threading import Event
 
 import pycurl
 
@@ -23,8 +24,6 @@ class HttpTransport:
     A connection unused for ``idle_seconds`` is replaced by a new one.
     """
 
-    _closed = True
-
     def __init__(
         self,
         url: str,
@@ -33,6 +32,7 @@ class HttpTransport:
         connections: int = 128,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
+        self._over = Event()
         self.url = url
         self._token = token
         self._connections = connections
@@ -40,7 +40,6 @@ class HttpTransport:
         # The last one given back is the first one taken: its connection is the freshest.
         self._idle: deque[Handle] = deque()
         self._process = os.getpid()
-        self._closed = False
 
     def send(
         self, call: Call[Answer], timeout: float, headers: Mapping[str, str] = NO_HEADERS
@@ -59,7 +58,7 @@ class HttpTransport:
         return decode(call, reply)
 
     def _take(self) -> Handle:
-        if self._closed:
+        if self._over.is_set():
             raise ConnectionFailedError("the client was closed")
         if os.getpid() != self._process:
             _INHERITED.append(self._idle)
@@ -67,14 +66,14 @@ class HttpTransport:
         try:
             return self._idle.pop()
         except IndexError:
-            return Handle(self.url, self._token, self._idle_seconds)
+            return Handle(self.url, self._token, self._idle_seconds, self._over.is_set)
 
     def _give_back(self, handle: Handle) -> None:
         if len(self._idle) < self._connections:
             self._idle.append(handle)
         else:
             handle.close()
-        if self._closed:
+        if self._over.is_set():
             self._drain()
 
     def _drain(self) -> None:
@@ -86,10 +85,10 @@ class HttpTransport:
             handle.close()
 
     def close(self) -> None:
-        """Close unused connections now, and those in use as soon as their requests end."""
-        self._closed = True
+        """Close the connections; requests under way fail within a second."""
+        self._over.set()
         if os.getpid() == self._process:
             self._drain()
 
     def __del__(self) -> None:
-        warn_unclosed(self, closed=self._closed)
+        warn_unclosed(self, closed=self._over.is_set())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from toolkit.client import Client
+from toolkit.client import Client, ClientOptions
 from toolkit.client.transport import TOKEN_HEADER
 from toolkit.deploy import models, state
 from toolkit.deploy.models import Deployed
@@ -96,7 +96,8 @@ def require_same(repository: Path, options: Mapping[str, object]) -> None:
 
 def client(server: Server, *, timeout: float = 30.0) -> Client:
     """Return a client that may control ``server``; ``timeout`` in seconds a call."""
-    return Client(server.http_url, token=server.token, timeout=timeout)
+    at_once = ClientOptions(retries=0, breaker=False)
+    return Client(server.http_url, token=server.token, timeout=timeout, options=at_once)
 
 
 def deploy(
