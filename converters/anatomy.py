@@ -85,3 +85,14 @@ def picks_by_name(model: Any) -> bool:
             if several and isinstance(columns[0], str):
                 return True
     return False
+
+
+def class_names(model: Any) -> tuple[str, ...]:
+    """Return what a classifier's classes are called, in their order; nothing for others."""
+    try:
+        classes = model.classes_
+    except Exception:  # noqa: BLE001 - a property may raise anything, and then there are none.
+        return ()
+    if not isinstance(classes, np.ndarray) or classes.ndim != 1:
+        return ()
+    return tuple(str(name) for name in classes.tolist())

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from converters import (
+    anatomy,
     apart,
     hard_rows,
     loading,
@@ -220,9 +221,13 @@ def _compared_in_speed(
 
 
 def _named(spec: ModelSpec, question: table.Question) -> ModelSpec:
-    """Keep the names of the columns where they are joined into one input."""
+    """Keep the names of the columns where they are joined into one input, and of the classes."""
     columns = question.rows.columns if len(spec.inputs) == 1 else ()
-    return dataclasses.replace(spec, feature_names=columns)
+    classes = anatomy.class_names(question.source.model)
+    told = any(output.dims == (len(classes),) for output in spec.outputs)
+    return dataclasses.replace(
+        spec, feature_names=columns, class_names=classes if classes and told else ()
+    )
 
 
 def _no_road(source: LoadedModel, refused: tuple[str, ...]) -> UnsupportedModelError:

@@ -28,6 +28,9 @@ _EXPLICIT_BATCH = "explicit_batch_axis"
 FEATURE_NAMES = "feature_names"
 """The same, for the names of the columns of a model's one input, as a JSON list."""
 
+CLASS_NAMES = "class_names"
+"""The same, for the classes that the values of ``probabilities`` and the like stand for."""
+
 
 def to_text(
     spec: ModelSpec, serving: ServingConfig, warmup: Mapping[str, WarmupInput] | None = None
@@ -104,6 +107,7 @@ def from_message(message: Any) -> tuple[ModelSpec, ServingConfig]:
         outputs=tuple(_read_tensor(tensor, explicit=explicit) for tensor in message.output),
         batched=explicit or message.max_batch_size > 0,
         feature_names=tuple(json.loads(parameters.get(FEATURE_NAMES, "[]"))),
+        class_names=tuple(json.loads(parameters.get(CLASS_NAMES, "[]"))),
         parameters=_told(message.backend, parameters),
     )
     return spec, _read_serving(message, parameters)
@@ -113,7 +117,7 @@ def _told(backend: str, parameters: Mapping[str, str]) -> tuple[tuple[str, str],
     """Return what the backend is told of the model itself: only FIL cannot see it in the file."""
     if backend != "fil":
         return ()
-    ours = {_EXPLICIT_BATCH, FEATURE_NAMES, *_THREAD_PARAMETERS[backend].values()}
+    ours = {_EXPLICIT_BATCH, FEATURE_NAMES, CLASS_NAMES, *_THREAD_PARAMETERS[backend].values()}
     return tuple(sorted((key, text) for key, text in parameters.items() if key not in ours))
 
 
@@ -210,9 +214,9 @@ def _write_parameters(message: Any, spec: ModelSpec, serving: ServingConfig) -> 
         message.parameters[_EXPLICIT_BATCH].string_value = "true"
     for key, text in spec.parameters:
         message.parameters[key].string_value = text
-    if spec.feature_names:
-        names = json.dumps(spec.feature_names, ensure_ascii=False)
-        message.parameters[FEATURE_NAMES].string_value = names
+    for key, names in ((FEATURE_NAMES, spec.feature_names), (CLASS_NAMES, spec.class_names)):
+        if names:
+            message.parameters[key].string_value = json.dumps(names, ensure_ascii=False)
 
 
 _THREAD_PARAMETERS: Mapping[str, Mapping[str, str]] = {

@@ -119,6 +119,7 @@ class ModelSpec:
 
     ``batched`` says that the first axis of every tensor counts rows; ``feature_names``,
     what the columns of the one input are called, in their order, where that is known;
+    ``class_names``, what the values of an output with one a class stand for;
     ``parameters``, what the backend is told of the model, by key.
     """
 
@@ -128,6 +129,7 @@ class ModelSpec:
     outputs: tuple[TensorSpec, ...]
     batched: bool = True
     feature_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
     parameters: tuple[tuple[str, str], ...] = ()
 
     @property

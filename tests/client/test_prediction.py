@@ -3,6 +3,7 @@
 import pickle
 import re
 import sys
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -44,6 +45,15 @@ def test_records_are_plain_values_one_dict_a_row() -> None:
         {"label": 0, "probabilities": [0.5, 0.5], "name": "Tom"},
     ]
     assert [type(value) for value in records[0].values()] == [int, list, str]
+
+
+def test_a_model_that_tells_its_classes_needs_no_labels() -> None:
+    told = replace(PETS, class_names=("cat", "dog"))
+    assert told.records() == PETS.records(NAMES)
+    assert told.row(0).records() == PETS.records(NAMES)[:1]
+    assert list(told.to_pandas()) == ["label", "probabilities_cat", "probabilities_dog", "name"]
+    assert told.records({}) == PETS.records()
+    assert replace(PETS, class_names=("a", "b", "c")).records() == PETS.records()
 
 
 def test_labels_name_the_classes_of_an_answer() -> None:

@@ -125,6 +125,18 @@ def test_a_regressor_becomes_onnx(convert_model: Convert, diabetes: Data, estima
     assert artifact.spec.outputs == (TensorSpec("prediction", DType.FP64, (1,)),)
 
 
+def test_the_names_of_classes_are_kept(convert_model: Convert, iris: Data, diabetes: Data) -> None:
+    x, y = iris
+    names = np.array(["setosa", "versicolor", "virginica"])[y]
+    flowers = LogisticRegression(max_iter=500)
+    assert convert_model(flowers.fit(x, names), x).spec.class_names == tuple(np.unique(names))
+    assert convert_model(flowers.fit(x, y), x).spec.class_names == ("0", "1", "2")
+    two_labels = RandomForestClassifier(5).fit(x, np.stack([y, y], axis=1))
+    assert convert_model(two_labels, x).spec.class_names == ()
+    numbers, target = diabetes
+    assert convert_model(Ridge().fit(numbers, target), numbers).spec.class_names == ()
+
+
 @pytest.mark.parametrize("estimator", [Ridge(), RandomForestRegressor(10, random_state=0)])
 def test_a_regressor_of_two_targets_gives_two_numbers_a_row(
     convert_model: Convert, diabetes: Data, estimator: Any

@@ -70,9 +70,9 @@ def test_the_model_survives_with_and_without_batching(max_batch_size: int) -> No
     assert pbtxt.parse(pbtxt.to_text(SPEC, serving, WARMUP)) == (SPEC, serving)
 
 
-def test_the_names_of_the_columns_survive() -> None:
+def test_the_names_of_columns_and_classes_survive() -> None:
     one = (TensorSpec("input", DType.FP32, (2,)),)
-    spec = replace(SPEC, inputs=one, feature_names=("age", 'h "ö" t'))
+    spec = replace(SPEC, inputs=one, feature_names=("age", 'h "ö" t'), class_names=("ja", "nö"))
     serving = ServingConfig(warmup_batch_sizes=())
     assert pbtxt.parse(pbtxt.to_text(spec, serving)) == (spec, serving)
 

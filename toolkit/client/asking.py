@@ -37,7 +37,7 @@ from toolkit.errors import (
     ServerError,
     UnknownModelError,
 )
-from toolkit.pbtxt import FEATURE_NAMES
+from toolkit.pbtxt import CLASS_NAMES, FEATURE_NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,9 @@ class Signature:
 
     ``max_batch_size`` is 0 where the model has no batch axis. ``optional`` inputs may be
     left out. ``feature_names`` are the columns of the one input, in their order, where they
-    are known. ``scalars`` are the outputs with one value a row, such as a label: Triton has
-    no empty ``dims``, they are declared as ``[1]`` with an empty reshape.
+    are known, ``class_names`` what values of one a class stand for. ``scalars`` are the
+    outputs with one value a row, such as a label: Triton has no empty ``dims``, they are
+    declared as ``[1]`` with an empty reshape.
     """
 
     metadata: ModelMetadata
@@ -55,19 +56,24 @@ class Signature:
     max_batch_size: int
     optional: frozenset[str]
     feature_names: tuple[str, ...]
+    class_names: tuple[str, ...]
     scalars: frozenset[str]
 
 
 def _signature(metadata: ModelMetadata, config: Mapping[str, Any]) -> Signature:
     largest = int(config.get("max_batch_size", 0))
-    features = config.get("parameters", {}).get(FEATURE_NAMES, {})
+    features, classes = (
+        tuple(json.loads(config.get("parameters", {}).get(key, {}).get("string_value", "[]")))
+        for key in (FEATURE_NAMES, CLASS_NAMES)
+    )
     outputs = config.get("output", ()) if largest else ()
     return Signature(
         metadata,
         config,
         largest,
         frozenset(spec["name"] for spec in config.get("input", ()) if spec.get("optional")),
-        tuple(json.loads(features.get("string_value", "[]"))),
+        features,
+        classes,
         frozenset(
             spec["name"] for spec in outputs if spec.get("reshape", {"shape": [1]})["shape"] == []
         ),
@@ -182,7 +188,13 @@ class Asking:
             for name in (output.name for output in signature.metadata.outputs)
             if name in arrays
         }
-        return Prediction(question.model, answers[0].version, answers[0].request_id, outputs)
+        return Prediction(
+            question.model,
+            answers[0].version,
+            answers[0].request_id,
+            outputs,
+            class_names=signature.class_names,
+        )
 
     def _parts(self, question: Question, rows: object, signature: Signature) -> list[InferRequest]:
         """Return the requests that carry ``rows``, none larger than the model's batch."""

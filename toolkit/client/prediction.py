@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,14 +19,13 @@ Names = Sequence[str] | Mapping[Any, str]
 Labels = Sequence[str] | Mapping[str, Names]
 """Names for every output that has one value a class, or for the outputs that it names."""
 
-_NONE: Mapping[str, Names] = MappingProxyType({})
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction(Mapping[str, NDArray[Any]]):
     """A model's answer: output name to array, one entry a row; text outputs hold ``str``.
 
     ``single`` says that it is the answer to one row and its arrays have no axis of rows.
+    ``class_names`` are those of the model, for outputs of one value a class, if it tells them.
     """
 
     model: str
@@ -35,6 +33,7 @@ class Prediction(Mapping[str, NDArray[Any]]):
     request_id: str
     outputs: Mapping[str, NDArray[Any]]
     single: bool = False
+    class_names: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self.outputs[name]
@@ -70,14 +69,16 @@ class Prediction(Mapping[str, NDArray[Any]]):
                 return self
             raise IndexError(place)
         outputs = {name: array[place, ...] for name, array in self.outputs.items()}
-        return Prediction(self.model, self.version, self.request_id, outputs, single=True)
+        return Prediction(
+            self.model, self.version, self.request_id, outputs, True, self.class_names
+        )
 
     def part(self, start: int, stop: int) -> "Prediction":
         """Return the answer to the rows from ``start`` to before ``stop``, as views."""
         outputs = {name: array[start:stop] for name, array in self._columns().items()}
         return replace(self, outputs=outputs, single=False)
 
-    def records(self, labels: Labels = _NONE) -> list[dict[str, Any]]:
+    def records(self, labels: Labels | None = None) -> list[dict[str, Any]]:
         """Return one dict a row, of plain Python values: numbers, texts and lists.
 
         An output that ``labels`` names the classes of becomes a dict of class to value, a
@@ -96,13 +97,14 @@ class Prediction(Mapping[str, NDArray[Any]]):
                 columns[name] = [dict(zip(names, row, strict=True)) for row in array.tolist()]
         return [{name: values[place] for name, values in columns.items()} for place in range(count)]
 
-    def to_pandas(self, labels: Labels = _NONE) -> "pd.DataFrame":
+    def to_pandas(self, labels: Labels | None = None) -> "pd.DataFrame":
         """Return a DataFrame with a row for each row.
 
         One value a row is a column with the output's name; several are ``name_0``,
         ``name_1`` and so on; more axes are one column of arrays. ``labels`` is the names
         of the classes in their order, for every output of that width (``name_cat``); or a
-        dict of output name to such names, or to a dict of label to name.
+        dict of output name to such names, or to a dict of label to name. Left out, the
+        names that the model tells; ``{}`` for none.
 
         Raises ``InvalidInputError`` for ``labels`` that do not fit.
         """
@@ -113,7 +115,7 @@ class Prediction(Mapping[str, NDArray[Any]]):
             {name: list(array) if array.ndim > 1 else array for name, array in flat.items()}
         )
 
-    def to_polars(self, labels: Labels = _NONE) -> "pl.DataFrame":
+    def to_polars(self, labels: Labels | None = None) -> "pl.DataFrame":
         """Return the same as a polars DataFrame; ``MissingDependencyError`` without polars."""
         try:
             import polars as pl
@@ -137,7 +139,7 @@ class Prediction(Mapping[str, NDArray[Any]]):
             return {name: np.atleast_1d(array) for name, array in self.outputs.items()}
         return {name: array[np.newaxis, ...] for name, array in self.outputs.items()}
 
-    def _flat(self, labels: Labels) -> dict[str, NDArray[Any]]:
+    def _flat(self, labels: Labels | None) -> dict[str, NDArray[Any]]:
         """Return the columns of a DataFrame; one of them has more axes where an output has."""
         _ = self.rows
         chosen = self._named(labels)
@@ -164,17 +166,17 @@ class Prediction(Mapping[str, NDArray[Any]]):
             flat.update(found)
         return flat
 
-    def _named(self, labels: Labels) -> Mapping[str, Names]:
+    def _named(self, labels: Labels | None) -> Mapping[str, Names]:
         """Return the names for each output that ``labels`` holds names for, checked."""
         columns = self._columns()
         if not isinstance(labels, Mapping):
-            names = _listed(labels)
+            names = _listed(self.class_names if labels is None else labels)
             wide = {
                 name: names
                 for name, array in columns.items()
                 if array.ndim == 2 and array.shape[1] == len(names)  # noqa: PLR2004  values a row
             }
-            if names and not wide:
+            if labels and not wide:
                 raise InvalidInputError(
                     f"{len(names)} labels, but no output of {self.model!r} has as many values"
                     f" a row: {_shapes(columns)}"
