@@ -35,9 +35,11 @@ format: $(VENV)/all.done ## Format the code and mend what can be mended.
 	@$(BIN)/ruff format --quiet $(CODE)
 	@$(BIN)/ruff check --fix --quiet $(CODE)
 
-bench: $(VENV)/all.done ## Measure serving side by side with FastAPI (needs wrk: apt-get install wrk).
+bench: $(VENV)/all.done ## Measure serving beside FastAPI (needs wrk: apt-get install wrk), the client beside tritonclient.
 	@$(BIN)/toolkit runtime install
 	@$(BIN)/python benchmarks/serving.py
+	@$(PIP) --group bench
+	@$(BIN)/python -m benchmarks.client
 
 clean: ## Remove the virtual environment and what the demo made; keep your models.
 	@rm -rf $(VENV)
