@@ -251,6 +251,13 @@ def test_a_lone_server_set_aside_is_waited_for(ask: Ask) -> None:
     assert ask([wire], options) == YES
 
 
+def test_asking_a_lone_server_whether_it_is_back_counts_as_an_attempt(ask: Ask) -> None:
+    options = replace(QUICK, breaker_threshold=2, breaker_reset=0.01, retries=4)
+    with pytest.raises(ConnectionFailedError) as raised:
+        ask([Wire(BROKEN)], options, within=30)
+    assert raised.value.attempts == 5
+
+
 def test_a_lone_server_set_aside_for_longer_than_there_is_time_fails_at_once(ask: Ask) -> None:
     options = replace(QUICK, breaker_threshold=1, breaker_reset=60.0)
     started = time.monotonic()

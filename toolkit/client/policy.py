@@ -187,11 +187,13 @@ class Policy:
                 yield from self._find_out(replica, min(left, _IS_BACK_WITHIN))
 
     def _find_out(self, replica: Replica, timeout: float) -> Steps[None]:
-        """Ask one that was set aside whether it is back."""
+        """Ask one that was set aside whether it is back; a failed attempt if there is no other."""
         try:
             yield Send(replica, IsServerLive(), timeout)
         except RequestError as error:
             self.replicas.ended(replica, error)
+            if not self.replicas.has_other(()):
+                raise
         except BaseException:
             self.replicas.left(replica)
             raise
