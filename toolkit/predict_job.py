@@ -32,6 +32,7 @@ class Job:
     failed: int = 0
     first: tuple[str, RequestError | None] | None = None
     given_up: bool = False
+    classes: Sequence[str] = ()
     began: float = field(default_factory=time.monotonic)
 
     def blocks(self) -> "Iterator[Block]":
@@ -77,10 +78,7 @@ class Job:
         rows = piece.good.tolist() if piece.tensors else []
         outputs: Mapping[str, Any] = {}
         if self.given_up:
-            errors.update(
-                (row, f"{piece.place(row)}: not asked, the server had stopped answering")
-                for row in rows
-            )
+            errors.update((row, f"{piece.place(row)}: {_NOT_ASKED}") for row in rows)
         elif rows and whole:
             outputs = self._whole(piece, len(rows))
         elif rows:
@@ -89,7 +87,7 @@ class Job:
         self.failed += len(errors)
         if errors and self.first is None:
             self.first = next(iter(sorted(errors.items())))[1], None
-        return Block(piece.count, outputs, errors, piece.names)
+        return Block(piece.count, outputs, errors, piece.names, self.classes)
 
     def _each(self, piece: "Piece", rows: Sequence[int], errors: dict[int, str]) -> Any:
         outcomes = self.client.predict_many(
@@ -111,6 +109,7 @@ class Job:
         self.given_up = not answers and all(error.retryable for error in lost)
         if not answers:
             return {}
+        self.classes = answers[0].class_names
         return {name: _stacked([answer[name] for answer in answers]) for name in answers[0]}
 
     def _whole(self, piece: "Piece", rows: int) -> Mapping[str, Any]:
@@ -124,6 +123,7 @@ class Job:
                 " which is not one a row",
                 hint="leave --output and --format out, or ask with --batch-size 1",
             )
+        self.classes = answer.class_names
         return dict(answer)
 
     def _request(self) -> dict[str, Any]:

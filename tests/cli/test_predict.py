@@ -22,6 +22,7 @@ from PIL import Image
 from tests.cli.program import Ended, Run, start
 from toolkit.client import Client
 from toolkit.deploy.state import Server
+from toolkit.tables.layout import Block, Layout
 
 Ask = Callable[..., Ended]
 MODELS = ("people", "text", "echo", "unbatched", "raises", "slow", "picture")
@@ -428,3 +429,19 @@ def test_rows_are_written_while_others_are_still_read(server: Server, tmp_path: 
     assert "3,001 rows, 0 failed" in program.stderr.read()
     program.stdout.close()
     program.stderr.close()
+
+
+def test_columns_are_named_for_outputs_classes_and_values() -> None:
+    outputs = {
+        "label": np.array([0, 1]),
+        "probabilities": np.eye(2),
+        "embedding": np.zeros((2, 3)),
+        "prediction": np.zeros((2, 1)),
+        "grid": np.zeros((2, 2, 1)),
+    }
+    layout = Layout.of(Block(2, outputs, {}, None, ("no", "yes")))
+    assert layout.names == [
+        "label", "probabilities_no", "probabilities_yes", "embedding_0", "embedding_1",
+        "embedding_2", "prediction", "grid_0_0", "grid_1_0", "error",
+    ]  # fmt: skip
+    assert layout.table(Block(2, outputs, {})).num_columns == 10

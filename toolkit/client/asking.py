@@ -126,9 +126,10 @@ class Asking:
         are asked until it is alone.
         A model without a batch axis takes one row, without an axis of rows.
         """
-        known = self._known.get((question.model, question.version))
-        unbatched = known is not None and known.max_batch_size == 0
+        unbatched = False
         try:
+            known = yield from self.known(question.model, question.version, question.timeout)
+            unbatched = known.max_batch_size == 0
             answer = yield from self.predict(question, first_of(rows) if unbatched else rows)
         except (InvalidInputError, ServerError) as error:
             if count == 1:

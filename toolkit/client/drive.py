@@ -2,7 +2,8 @@
 
 import socket
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import partial
 from threading import BoundedSemaphore, Event
 from typing import Any
 
@@ -17,18 +18,16 @@ from toolkit.client.effects import (
     Sleep,
     Steps,
 )
-from toolkit.errors import RequestError
-
-_HEDGING_THREADS = 64
+from toolkit.client.workers import Workers
 
 
 class Driver:
-    """What the threads of one client share: places in flight, and threads for hedging."""
+    """What the threads of one client share: places in flight, and threads for what may hang."""
 
     def __init__(self, max_in_flight: int | None) -> None:
         self._places = BoundedSemaphore(max_in_flight or 1)
         self._closed = Event()
-        self._hedging: ThreadPoolExecutor | None = None
+        self._workers = Workers("triton-client")
 
     def run(self, steps: Steps[Result]) -> Result:
         """Do what the steps ask for and return what they come to."""
@@ -56,8 +55,6 @@ class Driver:
     def close(self) -> None:
         """End all pauses."""
         self._closed.set()
-        if self._hedging:
-            self._hedging.shutdown(wait=False, cancel_futures=True)
 
     def _done(self, effect: Effect) -> Any:
         match effect:
@@ -66,7 +63,9 @@ class Driver:
             case Enter():
                 return self._places.acquire(timeout=effect.timeout)
             case Resolve():
-                return addresses(socket.getaddrinfo(effect.host, None, type=socket.SOCK_STREAM))
+                # In a thread: a resolver knows no time-out.
+                ask = partial(socket.getaddrinfo, effect.host, None, type=socket.SOCK_STREAM)
+                return addresses(self._workers.submit(ask).result(effect.timeout))
             case Close():
                 effect.replica.transport.close()
             case Race():
@@ -76,13 +75,11 @@ class Driver:
         return None
 
     def _raced(self, race: Race) -> Any:
-        if self._hedging is None:
-            self._hedging = ThreadPoolExecutor(_HEDGING_THREADS, "hedged-request")
-        first = self._hedging.submit(_sent, race.first, race.ended)
+        first = self._workers.submit(partial(_sent, race.first, race.ended))
         running = {first}
         wait(running, race.delay)
         if not first.done() and (second := race.second()) is not None:
-            running.add(self._hedging.submit(_sent, second, race.ended))
+            running.add(self._workers.submit(partial(_sent, second, race.ended)))
         return _first_answer(first, running)
 
 
@@ -91,10 +88,10 @@ def addresses(found: list[Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(entry[4][0] for entry in found))
 
 
-def _sent(send: Send, ended: Callable[[Send, RequestError | None], None]) -> Any:
+def _sent(send: Send, ended: Callable[[Send, BaseException | None], None]) -> Any:
     try:
         answer = send.replica.transport.send(send.call, send.timeout, send.headers)
-    except RequestError as error:
+    except BaseException as error:
         ended(send, error)
         raise
     ended(send, None)

@@ -17,18 +17,29 @@ from toolkit.client.effects import (
     Sleep,
     Steps,
 )
-from toolkit.errors import RequestError
 
 
 class AsyncDriver:
-    """What the tasks of one client share: places in flight."""
+    """What the tasks of one client share: places in flight, anew in each event loop."""
 
     def __init__(self, max_in_flight: int | None) -> None:
-        self._places = asyncio.Semaphore(max_in_flight or 1)
+        self._max_in_flight = max_in_flight or 1
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_closed = False
+        self._bind(None)
+
+    def _bind(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._loop = loop
+        self._places = asyncio.Semaphore(self._max_in_flight)
         self._closed = asyncio.Event()
+        if self._is_closed:
+            self._closed.set()
 
     async def run(self, steps: Steps[Result]) -> Result:
         """Do what the steps ask for and return what they come to."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop and (self._loop is None or self._loop.is_closed()):
+            self._bind(loop)
         try:
             effect = next(steps)
             while True:
@@ -48,6 +59,7 @@ class AsyncDriver:
 
     def close(self) -> None:
         """End all pauses."""
+        self._is_closed = True
         self._closed.set()
 
     async def _done(self, effect: Effect) -> Any:
@@ -60,7 +72,8 @@ class AsyncDriver:
                 return await self._within(self._places.acquire(), effect.timeout)
             case Resolve():
                 loop = asyncio.get_running_loop()
-                found = await loop.getaddrinfo(effect.host, None, type=socket.SOCK_STREAM)
+                async with asyncio.timeout(effect.timeout):
+                    found = await loop.getaddrinfo(effect.host, None, type=socket.SOCK_STREAM)
                 return addresses(found)
             case Close():
                 await effect.replica.transport.close()
@@ -70,8 +83,10 @@ class AsyncDriver:
 
     @staticmethod
     async def _within(waiting: Any, seconds: float) -> bool:
+        # Not wait_for: before Python 3.12 a place can get lost in it.
         try:
-            await asyncio.wait_for(waiting, seconds)
+            async with asyncio.timeout(seconds):
+                await waiting
         except TimeoutError:
             return False
         return True
@@ -97,17 +112,15 @@ async def _raced(race: Race) -> Any:
         return first.result()
     finally:
         for task in running:
-            task.cancel()
+            if not task.cancel() and not task.cancelled():
+                task.exception()  # seen: asyncio need not complain of the slower one's
 
 
-async def _counted(send: Send, ended: Callable[[Send, RequestError | None], None]) -> Any:
+async def _counted(send: Send, ended: Callable[[Send, BaseException | None], None]) -> Any:
     try:
         answer = await _sent(send)
-    except RequestError as error:
+    except BaseException as error:
         ended(send, error)
-        raise
-    except asyncio.CancelledError:
-        ended(send, None)
         raise
     ended(send, None)
     return answer

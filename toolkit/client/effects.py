@@ -12,7 +12,6 @@ from toolkit.client.transport import NO_HEADERS, Call
 
 if TYPE_CHECKING:
     from toolkit.client.replicas import Replica
-    from toolkit.errors import RequestError
 
 Result = TypeVar("Result")
 Steps = Generator["Effect", Any, Result]
@@ -33,14 +32,14 @@ class Race:
     """Send; after ``delay`` seconds without an answer send what ``second`` gives as well.
 
     The result is the first answer, or the error of the first if none comes. ``ended`` is
-    called for each that was sent, with its error if it has one, None if it was answered or
-    is no longer needed.
+    called for each that was sent, with None if it was answered, else with what ended it:
+    anything but a ``RequestError`` means that it was given up.
     """
 
     first: Send
     second: Callable[[], Send | None]
     delay: float
-    ended: "Callable[[Send, RequestError | None], None]"
+    ended: Callable[[Send, BaseException | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +61,7 @@ class Resolve:
     """Ask for the addresses of a host; the result is a tuple of them, or an OSError comes."""
 
     host: str
+    timeout: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,16 +5,18 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from toolkit.client.asking import Asking, Question, Signature, taken
 from toolkit.client.drive import Driver
 from toolkit.client.drive_async import AsyncDriver
 from toolkit.client.prediction import Prediction
-from toolkit.errors import ConfigError, RequestError
+from toolkit.client.workers import Workers
+from toolkit.errors import ConfigError, InvalidInputError, RequestError
 
 if TYPE_CHECKING:
     from toolkit.client.async_client import AsyncClient
@@ -36,6 +38,9 @@ class Plan:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ConfigError(f"{name} must be a whole number from 1 on, got {value!r}")
+        if isinstance(self.rows, (str, bytes)):
+            raise ConfigError("rows is a single text", hint="give a list, or use predict_one")
+        row_count(self.rows)
 
     def batches(self, largest: int) -> Iterator[tuple[object, int]]:
         """Yield some rows and their number; ``largest`` is what the model takes at once."""
@@ -51,9 +56,16 @@ class Plan:
 
 
 def row_count(rows: object) -> int | None:
-    """Return the number of rows of what can be cut, None for what can only be gone through."""
+    """Return the number of rows of what can be cut, None for what can only be gone through.
+
+    Raises ``InvalidInputError`` for columns of several lengths.
+    """
     if isinstance(rows, Mapping):
-        return min((len(values) for values in rows.values()), default=0)
+        counts = {name: len(values) for name, values in rows.items()}
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
+            raise InvalidInputError(f"the columns differ in their number of rows: {listed}")
+        return next(iter(counts.values()), 0)
     return len(rows) if hasattr(rows, "__getitem__") and hasattr(rows, "__len__") else None
 
 
@@ -73,18 +85,20 @@ def with_threads(driver: Driver, asking: Asking, plan: Plan, ahead: int) -> Iter
         for rows, count in batches:
             yield from driver.run(asking.predict_each(question, rows, count))
         return
-    pool = ThreadPoolExecutor(ahead, "predict-many")
+    workers = Workers("predict-many", ahead)
     running: deque[Future[list[Outcome]]] = deque()
     try:
         for rows, count in batches:
-            running.append(pool.submit(_asked, driver, asking, question, rows, count))
+            ask = partial(_asked, driver, asking, question, rows, count)
+            running.append(workers.submit(ask))
             if len(running) > ahead:
                 yield from running.popleft().result()
         while running:
             yield from running.popleft().result()
     finally:
         # Nobody waits for requests whose answers are not wanted any more.
-        pool.shutdown(wait=False, cancel_futures=True)
+        for future in running:
+            future.cancel()
 
 
 async def with_tasks(
@@ -105,6 +119,7 @@ async def with_tasks(
     finally:
         for task in running:
             task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 def in_a_loop(open_client: "Callable[[], AsyncClient]", plan: Plan) -> Iterator[Outcome]:
@@ -127,7 +142,7 @@ def in_a_loop(open_client: "Callable[[], AsyncClient]", plan: Plan) -> Iterator[
                 return
             yield from batch
     finally:
-        asyncio.run_coroutine_threadsafe(answers.aclose(), loop).result()
+        asyncio.run_coroutine_threadsafe(_end(answers), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
@@ -135,6 +150,15 @@ def in_a_loop(open_client: "Callable[[], AsyncClient]", plan: Plan) -> Iterator[
 
 async def _next(answers: AsyncGenerator[list[Outcome], None]) -> list[Outcome]:
     return await anext(answers)
+
+
+async def _end(answers: AsyncGenerator[list[Outcome], None]) -> None:
+    """End what a Ctrl-C has left under way, then close the client."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await answers.aclose()
 
 
 def watched(answers: Iterator[Outcome], rows: object) -> Iterator[Outcome]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.client.frames import columns_of
-from toolkit.client.pictures import Layout, Look, Resize, named, reading, to_array
+from toolkit.client.pictures import Layout, Look, Resize, named, read_all, reading, to_array
 from toolkit.client.shapes import wanted
 from toolkit.client.transport import TensorMetadata
 from toolkit.errors import InvalidInputError
@@ -302,7 +302,7 @@ def _text(source: object, place: int) -> bytes:
 def _contents(source: Any, name: str) -> object:
     with reading(name):
         try:
-            return Path(source).read_bytes() if isinstance(source, os.PathLike) else source.read()
+            return Path(source).read_bytes() if isinstance(source, os.PathLike) else read_all(source)
         except UnicodeDecodeError as error:  # a file opened as text
             raise _not_utf8(name, error) from error
 

@@ -226,13 +226,28 @@ def _opened(source: object, name: str) -> Iterator["Image.Image"]:
             yield _decoded(file, name)
     else:
         with reading(name):
-            data = source.read() if hasattr(source, "read") else source
+            data = read_all(source) if hasattr(source, "read") else source
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise InvalidInputError(
                 f"{name} is a {type(source).__name__}, not an image",
                 hint="give a path, bytes, a binary file, a PIL image or an array",
             )
         yield _decoded(io.BytesIO(data), name)
+
+
+def read_all(file: Any) -> object:
+    """Return what is in an open file, and leave it where it was, to be read once more.
+
+    Rows are read again if one among them does not fit, or their model was changed.
+    """
+    try:
+        place = file.tell() if file.seekable() else None
+    except (AttributeError, OSError):
+        place = None
+    data: object = file.read()
+    if place is not None:
+        file.seek(place)
+    return data
 
 
 def _decoded(file: IO[bytes], name: str) -> "Image.Image":

@@ -7,6 +7,7 @@ import itertools
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -130,12 +131,15 @@ class Policy:
     def check(self, call: Call[bool], deadline: float) -> Steps[bool]:
         """Return whether any replica says yes, now: nothing is waited for or tried again."""
         try:
-            yield from self._resolve()
+            yield from self._resolve(deadline)
         except ConnectionFailedError:
             return False
-        for replica in self.replicas.all:
+        replicas = self.replicas.all
+        for place, replica in enumerate(replicas):
+            # One that hangs does not take the time of the others.
+            timeout = (deadline - monotonic()) / (len(replicas) - place)
             try:
-                if (yield Send(replica, call, max(deadline - monotonic(), 0.001))):
+                if (yield Send(replica, call, max(timeout, 0.001))):
                     return True
             except RequestError:
                 continue
@@ -151,7 +155,6 @@ class Policy:
             while True:
                 asked.attempts += 1
                 try:
-                    yield from self._resolve()
                     replica = yield from self._choose(asked)
                     return (yield from self._attempt(replica, asked))
                 except RequestError as error:
@@ -172,10 +175,12 @@ class Policy:
             left = asked.left()
             if left <= 0:
                 raise DeadlineExceededError("no time was left for it", hint="allow more seconds")
+            yield from self._resolve(asked.deadline)
             replica = self.replicas.choose(asked.tried)
             if replica is None:
                 wait = max(self.replicas.opens_in(), _LOOK_AGAIN)
-                if wait >= left:
+                # A server that nobody has ever reached is not one that has to come back.
+                if wait >= left or (self.replicas.all and not self.replicas.any_answered):
                     asked.error = asked.error or self._all_set_aside(wait)
                     raise asked.error
                 yield Sleep(wait)
@@ -205,7 +210,8 @@ class Policy:
         delay = self._options.hedge_after
         answer: Answer
         if delay is not None and isinstance(asked.call, InferRequest):
-            answer = yield Race(send, partial(self._second, asked), delay, self._ended)
+            ended = partial(self._raced, asked)
+            answer = yield Race(send, partial(self._second, asked), delay, ended)
             return answer
         try:
             answer = yield send
@@ -230,6 +236,14 @@ class Policy:
         asked.attempts += 1
         return Send(replica, asked.call, self._time_for(asked), asked.headers)
 
+    def _raced(self, asked: Asked[Any], send: Send, error: BaseException | None) -> None:
+        if error is None:
+            asked.replica = send.replica
+        if error is None or isinstance(error, RequestError):
+            self._ended(send, error)
+        else:
+            self.replicas.left(send.replica)
+
     def _ended(self, send: Send, error: RequestError | None) -> None:
         self.replicas.ended(send.replica, error)
         if isinstance(error, ConnectionFailedError):
@@ -253,30 +267,34 @@ class Policy:
             pause = pause_after(asked.attempts, error, self._options)
         return pause if pause < left and self._budget.take() else None
 
-    def _resolve(self) -> Steps[None]:
+    def _resolve(self, deadline: float) -> Steps[None]:
         """Ask for the addresses behind names, where it is time to."""
         name = self.replicas.due()
         if name is None:
             return
+        left = max(deadline - monotonic(), 0.001)
         try:
-            hosts = yield Resolve(name.host)
+            hosts = yield Resolve(name.host, min(left, 1.0) if self.replicas.all else left)
         except OSError as error:
-            self.replicas.ask_names_again()
             if self.replicas.all:
                 return
+            self.replicas.ask_names_again()
             msg = f"the name {name.host} cannot be resolved"
             raise ConnectionFailedError(msg, hint="check the URL") from error
         self.retired += self.replicas.found(name, hosts)
         for replica in [each for each in self.retired if not each.pending]:
-            self.retired.remove(replica)
-            yield Close(replica)
+            with suppress(ValueError):  # another call closes it
+                self.retired.remove(replica)
+                yield Close(replica)
 
     def _all_set_aside(self, wait: float) -> UnavailableError:
         count = len(self.replicas.all)
         which = f"all {count} replicas were" if count > 1 else "the server was"
+        reason, hint = next((r.failure for r in self.replicas.all if r.failure[0]), ("", None))
+        why = f" ({reason})" if reason else ""
         return UnavailableError(
-            f"{which} set aside after failures in a row; asked again in {wait:.1f} s",
-            hint="is the server running? see: toolkit status",
+            f"{which} set aside after failures in a row{why}; asked again in {wait:.1f} s",
+            hint=hint or "is the server running? see: toolkit status",
         )
 
     def _tell(

@@ -28,7 +28,7 @@ _LOOK_AGAIN = 0.02
 class Replica:
     """One server: its wire, the requests under way there and its circuit."""
 
-    __slots__ = ("circuit", "pending", "probed", "protocol", "transport", "url")
+    __slots__ = ("circuit", "failure", "pending", "probed", "protocol", "transport", "url")
 
     def __init__(self, address: Address, transport: Any, options: ClientOptions) -> None:
         self.url = address.url
@@ -36,6 +36,7 @@ class Replica:
         self.transport = transport
         self.pending = 0
         self.probed = False
+        self.failure: tuple[str, str | None] = ("", None)
         self.circuit = Context(self.url, options.breaker_threshold, options.breaker_reset)
 
     @property
@@ -67,9 +68,11 @@ class Replicas:
         self._options = options
         self._lock = Lock()
         self._turn = 0
+        self.any_answered = False
         self._named = [address for address in addresses if address.resolved]
         self._asked_at: dict[Address, float] = {}
         self._members: dict[Address, set[Address]] = {}
+        self._fixed = {address for address in addresses if not address.resolved}
         self._all: dict[Address, Replica] = {
             address: self._new(address) for address in addresses if not address.resolved
         }
@@ -104,7 +107,7 @@ class Replicas:
 
     def has_other(self, avoid: Collection[Replica]) -> bool:
         """Say whether there is one to ask that is not among ``avoid``."""
-        return any(r.closed and r not in avoid for r in self._all.values())
+        return any(replica.closed and replica not in avoid for replica in self.all)
 
     def opens_in(self) -> float:
         """Return the seconds until the first of those set aside may be asked again."""
@@ -116,9 +119,12 @@ class Replicas:
             replica.pending -= 1
             replica.probed = False
             circuit = replica.circuit
+            if error is None or error.status is not None:
+                self.any_answered = True
             if not self._options.breaker:
                 return
             if error is not None and _is_failure(error):
+                replica.failure = error.message, error.hint
                 circuit.handle_exception(error)
             elif circuit.failure_count or not replica.closed:
                 circuit.handle_end_request()
@@ -154,9 +160,10 @@ class Replicas:
         with self._lock:
             before = self._members.get(name, set())
             self._members[name] = wanted
-            gone = [self._all.pop(address) for address in before - wanted]
-            for address in wanted - before:
-                self._all.setdefault(address, self._new(address))
+            kept = self._fixed.union(*self._members.values())
+            gone = [self._all.pop(address) for address in before - kept]
+            for address in wanted - self._all.keys():
+                self._all[address] = self._new(address)
         return gone
 
     def _new(self, address: Address) -> Replica:
@@ -167,4 +174,6 @@ def _is_failure(error: RequestError) -> bool:
     """Say whether an error speaks against the replica and not against the request."""
     if isinstance(error, UnavailableError):
         return error.status in _GATEWAY_STATUSES
-    return isinstance(error, (ConnectionFailedError, DeadlineExceededError))
+    # Triton's own "timeout expired" has a status: it is busy, and there.
+    late = isinstance(error, DeadlineExceededError) and error.status is None
+    return late or isinstance(error, ConnectionFailedError)

@@ -1,6 +1,7 @@
 """Answers of some rows, and the columns they make in a table."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -20,13 +21,14 @@ class Block:
     """Answers of ``count`` rows in order.
 
     ``outputs`` holds a value for each row that is not in ``errors``; ``names`` is the file
-    of each row of a folder.
+    of each row of a folder; ``classes`` are what values of one a class stand for.
     """
 
     count: int
     outputs: Mapping[str, NDArray[Any]]
     errors: Mapping[int, str]
     names: Sequence[str] | None = None
+    classes: Sequence[str] = ()
 
     def answered(self) -> list[int]:
         """Return the numbers of the rows that have an answer."""
@@ -63,11 +65,12 @@ def plain(values: NDArray[Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Columns of a table: a vector ``p`` of several values becomes ``p_0``, ``p_1`` and so on."""
+    """Columns of a table: a vector ``p`` becomes ``p_0``, ``p_1`` …, or has a column a class."""
 
     shapes: Mapping[str, tuple[int, ...]]
     dtypes: Mapping[str, np.dtype[Any]]
     with_files: bool
+    classes: Sequence[str]
 
     @classmethod
     def of(cls, block: Block) -> Self:
@@ -85,16 +88,25 @@ class Layout:
                 hint="choose others: --outputs",
             )
         dtypes = {name: values.dtype for name, values in block.outputs.items()}
-        return cls(shapes, dtypes, block.names is not None)
+        return cls(shapes, dtypes, block.names is not None, block.classes)
 
     @property
     def names(self) -> list[str]:
         """The columns' names, in order."""
         return [
             *([FILE] if self.with_files else []),
-            *(column for name, shape in self.shapes.items() for column in _columns(name, shape)),
+            *(column for name, shape in self.shapes.items() for column in self._of(name, shape)),
             ERROR,
         ]
+
+    def _of(self, name: str, shape: tuple[int, ...]) -> Iterator[str]:
+        """Yield the names of an output's columns."""
+        if shape in {(), (1,)}:
+            yield name
+            return
+        ends = self.classes if shape == (len(self.classes),) else range(math.prod(shape[:1]))
+        for end, *rest in itertools.product(ends, *map(range, shape[1:])):
+            yield "_".join([name, *map(str, (end, *rest))])
 
     def table(self, block: Block, *, for_text: bool = False) -> Any:
         """Return the rows as an Arrow table; a row that failed has nulls and its error."""
@@ -121,14 +133,6 @@ class Layout:
                     f" {list(self.shapes[name])} before, which columns cannot hold",
                     hint="write JSON Lines: --output answers.jsonl",
                 )
-
-
-def _columns(name: str, shape: tuple[int, ...]) -> Iterator[str]:
-    if shape == (1,):
-        yield name
-        return
-    for index in itertools.product(*map(range, shape)):
-        yield "_".join([name, *map(str, index)])
 
 
 def _arrow(
