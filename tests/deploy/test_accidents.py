@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from tests.deploy.doubling import CONFIG, DOUBLE, add_model, left_behind, wait_for
@@ -90,6 +91,23 @@ def test_a_server_that_was_killed_is_noticed_and_cleaned_up_and_can_start_again(
     again, results = embedded.deploy(repo, models.choose(repo, []), options)
     assert again.pid != server.pid
     assert results[0].error is None
+
+
+def test_a_server_that_is_about_to_end_is_not_taken_for_one_that_runs(
+    repo: Path, options: ServerOptions
+) -> None:
+    embedded.start(repo, options)
+    dead = embedded.require_running(repo)
+    embedded.stop(repo)
+    with subprocess.Popen(["sleep", "0.5"]) as dying:
+        state.write(
+            repo, replace(dead, pid=dying.pid, created=psutil.Process(dying.pid).create_time())
+        )
+        server = embedded.start(repo, options)
+
+    assert server.pid != dying.pid
+    with embedded.client(server) as client:
+        assert client.is_ready()
 
 
 def test_a_state_file_of_a_process_that_is_another_by_now_is_not_believed(

@@ -23,6 +23,11 @@ ADDRESSES = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
 
 Connect = Callable[..., Caller]
 
+crosswise = pytest.mark.parametrize(
+    ("scheme", "style"), [("http", "threads"), ("grpc", "asyncio")], indirect=True
+)
+"""Each wire and each style once: for what the policy does above them."""
+
 
 @pytest.fixture(scope="session")
 def _three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Replica]]:

@@ -10,14 +10,17 @@ from pathlib import Path
 import psutil
 
 from tests.deploy.doubling import wait_for
+from toolkit import pbtxt
 from toolkit.client import Client
 from toolkit.deploy import embedded
 from toolkit.deploy.embedded import ServerOptions
 from toolkit.deploy.state import Server
+from toolkit.spec import DType, ModelSpec, ServingConfig, TensorSpec
 
 MODEL = "double"
 _MODELS = Path(__file__).parent / "models"
-_RANK = 'string_value: "0"'
+_ROW = TensorSpec("x", DType.FP32, (2,))
+_CONVERTED = ModelSpec(MODEL, "onnxruntime", (_ROW,), (_ROW,))
 
 
 @dataclass
@@ -30,12 +33,15 @@ class Replica:
     server: Server | None = None
 
     def lay_out(self) -> None:
-        """Write the repository, with the number in the model's configuration."""
+        """Write the repository: with our number, and batched as ``toolkit convert`` has it."""
         shutil.copytree(_MODELS, self.repository)
         config = self.repository / MODEL / "config.pbtxt"
-        text = config.read_text()
-        assert _RANK in text
-        config.write_text(text.replace(_RANK, f'string_value: "{self.number}"'))
+        message = pbtxt.parse_message(config.read_text())
+        message.parameters["replica"].string_value = str(self.number)
+        message.dynamic_batching.CopyFrom(
+            pbtxt.to_message(_CONVERTED, ServingConfig(), {}).dynamic_batching
+        )
+        config.write_text(str(message))
 
     def url(self, scheme: str) -> str:
         port = self.options.http_port if scheme == "http" else self.options.grpc_port
@@ -62,7 +68,10 @@ class Replica:
         _kill(self._processes()[1:])
 
     def load_model(self) -> None:
+        """Load the model anew, as who deploys a mended one does."""
         assert self.server is not None
+        # Triton 2.51 takes a load of what has not changed for done.
+        (self.repository / MODEL / "1" / "model.py").touch()
         with Client(self.server.http_url, token=self.server.token) as control:
             control.load(MODEL)
 

@@ -8,7 +8,7 @@ from email.utils import format_datetime
 import pytest
 
 from tests.faults import proxy as faults
-from tests.faults.conftest import Connect
+from tests.faults.conftest import Connect, crosswise
 from tests.faults.load import GRACE, Load, ask
 from tests.faults.proxy import Fault, Proxy, page
 from tests.faults.replica import Replica
@@ -20,7 +20,7 @@ from toolkit.errors import (
     UnavailableError,
 )
 
-TIMEOUT = 0.8
+TIMEOUT = 0.6
 
 PAGES = {
     "502": page("502 Bad Gateway"),
@@ -80,7 +80,7 @@ def test_what_hangs_once_is_given_up_after_the_time_of_an_attempt_and_asked_agai
 
 def failure(connect: Connect, proxy: Proxy, fault: Fault) -> RequestError:
     """Let ``fault`` stay and return what a call then fails with, in time."""
-    caller = connect(proxy.url)
+    caller = connect(proxy.url, retries=3)  # Their pauses are 0.35 s at most.
     ask(caller, 1, timeout=10)
     proxy.breaks(fault)
     outcome = ask(caller, 21, timeout=TIMEOUT)
@@ -148,8 +148,15 @@ def in_two_seconds() -> str:
 
 
 @only_http
-@pytest.mark.parametrize("status", ["503 Service Unavailable", "429 Too Many Requests"])
-@pytest.mark.parametrize("moment", [lambda: "1", in_two_seconds], ids=["seconds", "date"])
+@pytest.mark.parametrize(
+    ("style", "status", "moment"),
+    [
+        ("threads", "503 Service Unavailable", lambda: "1"),
+        ("asyncio", "429 Too Many Requests", in_two_seconds),
+    ],
+    ids=["seconds", "date"],
+    indirect=["style"],
+)
 def test_a_server_that_says_when_to_come_back_is_not_asked_before(
     proxy: Proxy, connect: Connect, status: str, moment: Callable[[], str]
 ) -> None:
@@ -176,6 +183,7 @@ def test_a_call_that_cannot_wait_so_long_fails_at_once_and_says_how_long(
     assert error.elapsed < TIMEOUT / 2
 
 
+@crosswise
 def test_the_others_make_up_for_a_replica_behind_a_broken_proxy(
     proxy: Proxy, replicas: list[Replica], scheme: str, connect: Connect
 ) -> None:

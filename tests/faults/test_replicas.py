@@ -1,14 +1,23 @@
 """Servers that die, hang and come back while callers keep asking."""
 
+import itertools
+import threading
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import pytest
 
-from tests.faults.conftest import Connect
-from tests.faults.load import Load
-from tests.faults.replica import Replica
-from toolkit.errors import ConnectionFailedError, DeadlineExceededError, UnavailableError
+from tests.faults.conftest import Connect, crosswise
+from tests.faults.load import Load, ask
+from tests.faults.replica import MODEL, Replica
+from toolkit.client import Client
+from toolkit.errors import (
+    ConnectionFailedError,
+    DeadlineExceededError,
+    RequestError,
+    UnavailableError,
+)
 
 PATIENT: dict[str, Any] = {
     "retries": 60,
@@ -19,6 +28,7 @@ PATIENT: dict[str, Any] = {
 """For callers whose deadline is the only thing that makes them give up."""
 
 
+@crosswise
 def test_a_server_killed_and_restarted_under_load_loses_nothing(
     replica: Replica, scheme: str, connect: Connect
 ) -> None:
@@ -37,6 +47,7 @@ def test_a_server_killed_and_restarted_under_load_loses_nothing(
     assert hurried.errors
 
 
+@crosswise
 def test_one_of_three_replicas_killed_under_load_fails_no_request(
     replicas: list[Replica], scheme: str, connect: Connect
 ) -> None:
@@ -52,6 +63,39 @@ def test_one_of_three_replicas_killed_under_load_fails_no_request(
         load.wait_for_answers_of(2)
 
     load.check()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "mode"), [("http", "threads"), ("grpc", "async")], indirect=["scheme"]
+)
+def test_one_of_three_replicas_killed_under_predict_many_fails_no_row(
+    replicas: list[Replica], scheme: str, mode: Literal["threads", "async"]
+) -> None:
+    killed = threading.Event()
+    values = itertools.count()
+
+    def kill() -> None:
+        replicas[1].kill()
+        killed.set()
+
+    def rows() -> Iterator[list[float]]:
+        while not killed.is_set():
+            yield [next(values), 0.01]
+        for _ in range(200):
+            yield [next(values), 0.01]
+
+    answers: list[Any] = []
+    with Client([replica.url(scheme) for replica in replicas]) as client:
+        timer = threading.Timer(0.3, kill)
+        timer.start()
+        answers += client.predict_many(MODEL, rows(), mode=mode, batch_size=4)
+        timer.join()
+
+    assert [answer for answer in answers if isinstance(answer, RequestError)] == []
+    told = [(float(answer["y"]), int(answer["replica"])) for answer in answers]
+    assert [doubled for doubled, _ in told] == [2.0 * value for value in range(next(values))]
+    assert {number for _, number in told[:-200]} == {1, 2, 3}
+    assert {number for _, number in told[-100:]} == {1, 3}
 
 
 def test_a_replica_that_hangs_holds_up_no_request_and_is_asked_again_when_it_is_back(
@@ -75,46 +119,55 @@ def test_a_replica_that_hangs_holds_up_no_request_and_is_asked_again_when_it_is_
     hurried.check(DeadlineExceededError)
 
 
+@crosswise
 def test_a_hedged_request_does_not_wait_for_the_replica_that_hangs(
     replicas: list[Replica], scheme: str, connect: Connect
 ) -> None:
     caller = connect(*(replica.url(scheme) for replica in replicas), hedge_after=0.1)
-    with Load(caller, timeout=5, threads=4) as load:
+    with Load(caller, timeout=1, threads=4) as load:
         load.wait_for_answers_of(2)
         replicas[1].freeze()
         frozen = time.monotonic()
-        load.wait(1)
+        load.wait(2)  # Longer than the deadlines of those that were sent there.
         assert load.replicas(since=frozen) == {1, 3}
         replicas[1].thaw()
+        load.wait_for_answers_of(2)
 
     load.check()
-    asked = [outcome for outcome in load.outcomes if outcome.started > frozen]
-    assert max(outcome.elapsed for outcome in asked) < 2
 
 
-@pytest.mark.parametrize("back", [False, True], ids=["gone for good", "loaded again"])
-def test_a_model_whose_process_died_is_unavailable_until_it_is_loaded_again(
-    replica: Replica, scheme: str, connect: Connect, *, back: bool
+@crosswise
+def test_a_model_whose_process_died_is_unavailable_and_says_how_to_get_it_back(
+    replica: Replica, scheme: str, connect: Connect
 ) -> None:
-    # Triton 2.51 takes a second to refuse, and never answers what it held when the model is
-    # loaded again: only the time of an attempt ends that.
-    caller = connect(replica.url(scheme), **PATIENT, attempt_timeout=2)
-    load = Load(caller, threads=2, timeout=20 if back else 2.5)
-    caller.predict("double", [[1, 0]])
+    caller = connect(replica.url(scheme), retries=1)
+    assert ask(caller, 1, timeout=10).right
     replica.kill_model()
-    with load:
+
+    outcome = ask(caller, 2, timeout=10)
+
+    assert type(outcome.error) is UnavailableError
+    assert (outcome.error.kind, outcome.error.attempts) == ("HTTP", 2)
+    assert "unload and load the model" in str(outcome.error.hint)
+    assert outcome.elapsed < 10
+
+
+@crosswise
+def test_callers_of_a_model_whose_process_died_are_answered_when_it_is_loaded_again(
+    replica: Replica, scheme: str, connect: Connect
+) -> None:
+    caller = connect(replica.url(scheme), **PATIENT)
+    assert ask(caller, 1, timeout=10).right
+    replica.kill_model()
+    with Load(caller, threads=4, timeout=20) as load:
         load.wait(0.2)
-        if back:
-            replica.load_model()
-            load.wait_for_answers_of(1)
+        replica.load_model()
+        load.wait_for_answers_of(1)
 
-    if back:
-        load.check()
-    else:
-        load.check(UnavailableError, DeadlineExceededError)
-        assert len(load.errors) == len(load.outcomes)
+    load.check()
 
 
+@crosswise
 def test_a_model_whose_process_died_on_one_of_three_replicas_fails_no_request(
     replicas: list[Replica], scheme: str, connect: Connect
 ) -> None:

@@ -38,7 +38,7 @@ def parse_all(urls: str | Sequence[str]) -> tuple[Address, ...]:
 
     Raises ``ConfigError`` for what is not the URL of a server.
     """
-    given = (urls,) if isinstance(urls, str) else tuple(urls)
+    given = (urls,) if isinstance(urls, str) else tuple(urls or ())
     if not given:
         raise ConfigError("no URL of a server was given", hint=_HINT)
     found = tuple(dict.fromkeys(parse(url) for url in given))
@@ -65,7 +65,7 @@ def parse(url: str) -> Address:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ConfigError(f"{url!r} is not a URL: {error}", hint=_HINT) from error
-    if parts.scheme not in _PORTS or not host:
+    if parts.scheme not in _PORTS or not host or any(map(str.isspace, host)):
         raise ConfigError(f"{url!r} is not the URL of a server", hint=_HINT)
     if parts.username is not None or parts.password is not None:
         raise ConfigError("a URL with a user name is not understood", hint="pass token=…")

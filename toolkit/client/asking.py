@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from numbers import Real
 from time import monotonic
 from typing import Any, cast
 
@@ -102,6 +103,8 @@ class Asking:
     def predict(self, question: Question, rows: object) -> Steps[Prediction]:
         """Return the answers to ``rows``; see ``Client.predict``."""
         deadline = monotonic() + question.timeout
+        if hasattr(rows, "__next__") and not hasattr(rows, "read"):
+            rows = list(cast("Iterator[object]", rows))  # they may be needed twice
         key = (question.model, question.version)
         cached = self._known.get(key)
         signature = cached or (yield from self.signature(*key, deadline))
@@ -235,6 +238,11 @@ def ask_about(  # noqa: PLR0913  each is a part of Triton's request
     request_id: str | None = None,
 ) -> Question:
     """Return the question with its parts as they are sent."""
+    for name, value in (("model", model), ("request_id", request_id)):
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(f"{name} is text, got {value!r}")
+    if priority is not None and not isinstance(priority, int):
+        raise ConfigError(f"priority is a whole number, 1 is the highest; got {priority!r}")
     names = (outputs,) if isinstance(outputs, str) else tuple(outputs or ())
     return Question(model, version_name(version), names, seconds(timeout), priority, request_id)
 
@@ -246,7 +254,7 @@ def version_name(version: int | str | None) -> str | None:
 
 def seconds(timeout: float) -> float:
     """Return a time-out; raise ``ConfigError`` if it is none."""
-    if not isfinite(timeout) or timeout <= 0:
+    if not isinstance(timeout, Real) or not isfinite(timeout) or timeout <= 0:
         raise ConfigError(f"timeout must be a positive number of seconds, got {timeout!r}")
     return float(timeout)
 

@@ -166,6 +166,8 @@ class Client:
         ``max_batch_size`` if left out) are held at a time, ``max_in_flight`` of them on
         their way. A row that fails takes no other with it. ``timeout`` counts for each
         request. ``progress`` shows a bar on the terminal.
+
+        Raises what ``metadata`` does if the model cannot be asked at all.
         """
         question = ask_about(
             model,
@@ -233,7 +235,7 @@ class Client:
         return self._ask(GetRepositoryIndex(), timeout)
 
     def load(self, model: str, *, timeout: float | None = None) -> None:
-        """Load the model, or load it again; returns when it is ready.
+        """Load the model, or load it again if its files changed; returns when it is ready.
 
         Raises ``ServerError`` with Triton's reason if it does not load.
         """

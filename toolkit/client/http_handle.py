@@ -81,7 +81,7 @@ class Handle:
     a byte of the answer came; the body is in memory, so it can be sent twice.
     """
 
-    __slots__ = ("_chunks", "_lines", "_path", "_token", "_url", "curl")
+    __slots__ = ("_chunks", "_has_spoken", "_lines", "_path", "_token", "_url", "curl")
 
     def __init__(
         self,
@@ -94,6 +94,7 @@ class Handle:
         self._url = url.rstrip("/")
         self._token = (f"{TOKEN_HEADER}: {token}",) if token else ()
         self._path: str | None = None
+        self._has_spoken = False
         self._lines: list[bytes] = []
         self._chunks: list[bytes] = []
         for option, value in _options(url, idle_seconds):
@@ -133,6 +134,7 @@ class Handle:
         """Return what came back."""
         body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         status = self.curl.getinfo(pycurl.RESPONSE_CODE)
+        self._has_spoken = True
         return HttpReply(status, parse_headers(self._lines), body)
 
     def error(self, error: pycurl.error, timeout: float) -> RequestError:
@@ -144,7 +146,7 @@ class Handle:
             return too_late(timeout)
         if code == pycurl.E_ABORTED_BY_CALLBACK:
             return ConnectionFailedError("the client was closed")
-        if code in _OTHER_PROTOCOL:
+        if code in _OTHER_PROTOCOL and not self._has_spoken:
             host = urlsplit(self._url).netloc
             other = kind(
                 "what answers there does not speak HTTP",
@@ -152,7 +154,9 @@ class Handle:
             )
             other.retryable = False
             return other
-        if code == pycurl.E_COULDNT_RESOLVE_HOST:
+        if code in _OTHER_PROTOCOL:
+            text = "what came back is not HTTP"
+        elif code == pycurl.E_COULDNT_RESOLVE_HOST:
             text = "the host's name cannot be resolved"
         elif code in (pycurl.E_COULDNT_CONNECT, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR):
             number = self.curl.getinfo(pycurl.OS_ERRNO)

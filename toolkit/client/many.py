@@ -40,7 +40,8 @@ class Plan:
                 raise ConfigError(f"{name} must be a whole number from 1 on, got {value!r}")
         if isinstance(self.rows, (str, bytes)):
             raise ConfigError("rows is a single text", hint="give a list, or use predict_one")
-        row_count(self.rows)
+        if row_count(self.rows) is None and not hasattr(self.rows, "__iter__"):
+            raise ConfigError(f"rows must be some rows, got {self.rows!r}")
 
     def batches(self, largest: int) -> Iterator[tuple[object, int]]:
         """Yield some rows and their number; ``largest`` is what the model takes at once."""

@@ -302,7 +302,9 @@ def _text(source: object, place: int) -> bytes:
 def _contents(source: Any, name: str) -> object:
     with reading(name):
         try:
-            return Path(source).read_bytes() if isinstance(source, os.PathLike) else read_all(source)
+            if isinstance(source, os.PathLike):
+                return Path(source).read_bytes()
+            return read_all(source)
         except UnicodeDecodeError as error:  # a file opened as text
             raise _not_utf8(name, error) from error
 

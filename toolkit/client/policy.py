@@ -169,20 +169,24 @@ class Policy:
 
     def _choose(self, asked: Asked[Any]) -> Steps[Replica]:
         """Return the replica to ask, its request counted; wait if all are set aside."""
+        waited = False
         while True:
             if self.closed:
                 raise ConnectionFailedError("the client was closed")
             left = asked.left()
             if left <= 0:
-                raise DeadlineExceededError("no time was left for it", hint="allow more seconds")
+                if waited and not asked.error:
+                    raise self._all_set_aside(0.0)
+                late = DeadlineExceededError("no time was left for it", hint="allow more seconds")
+                raise asked.error or late
             yield from self._resolve(asked.deadline)
             replica = self.replicas.choose(asked.tried)
             if replica is None:
                 wait = max(self.replicas.opens_in(), _LOOK_AGAIN)
-                # A server that nobody has ever reached is not one that has to come back.
-                if wait >= left or (self.replicas.all and not self.replicas.any_answered):
+                if wait >= left:
                     asked.error = asked.error or self._all_set_aside(wait)
                     raise asked.error
+                waited = True
                 yield Sleep(wait)
             elif replica.closed:
                 asked.tried.append(replica)
@@ -281,6 +285,8 @@ class Policy:
             self.replicas.ask_names_again()
             msg = f"the name {name.host} cannot be resolved"
             raise ConnectionFailedError(msg, hint="check the URL") from error
+        if self.closed:
+            raise ConnectionFailedError("the client was closed")
         self.retired += self.replicas.found(name, hosts)
         for replica in [each for each in self.retired if not each.pending]:
             with suppress(ValueError):  # another call closes it

@@ -68,7 +68,6 @@ class Replicas:
         self._options = options
         self._lock = Lock()
         self._turn = 0
-        self.any_answered = False
         self._named = [address for address in addresses if address.resolved]
         self._asked_at: dict[Address, float] = {}
         self._members: dict[Address, set[Address]] = {}
@@ -89,6 +88,11 @@ class Replicas:
         One that is not ``closed`` has to be asked first whether it is back.
         """
         with self._lock:
+            if len(self._all) == 1:  # as most clients have
+                (chosen,) = self._all.values()
+                if chosen.closed:
+                    chosen.pending += 1
+                    return chosen
             free = [r for r in self._all.values() if r.closed or not r.opens_in()]
             if not free:
                 return None
@@ -119,8 +123,6 @@ class Replicas:
             replica.pending -= 1
             replica.probed = False
             circuit = replica.circuit
-            if error is None or error.status is not None:
-                self.any_answered = True
             if not self._options.breaker:
                 return
             if error is not None and _is_failure(error):

@@ -131,6 +131,11 @@ def start(repository: Path, options: ServerOptions) -> Server:
     ports at once), ``ServerDiedError``; on any failure, and on Ctrl-C, nothing is left.
     """
     with _state_folder(), state.locked(repository):
+        server = running(repository)
+        if server is not None:
+            # One that was killed stays a process for a moment.
+            with suppress(DeployError):
+                _wait_until_live(repository, server, _EXIT_SECONDS)
         return running(repository) or _start(repository, options)
 
 
