@@ -254,7 +254,8 @@ def version_name(version: int | str | None) -> str | None:
 
 def seconds(timeout: float) -> float:
     """Return a time-out; raise ``ConfigError`` if it is none."""
-    if not isinstance(timeout, Real) or not isfinite(timeout) or timeout <= 0:
+    number = type(timeout) is float or isinstance(timeout, Real)
+    if not number or not isfinite(timeout) or timeout <= 0:
         raise ConfigError(f"timeout must be a positive number of seconds, got {timeout!r}")
     return float(timeout)
 

@@ -106,8 +106,8 @@ def decode(call: Call[Answer], reply: HttpReply) -> Answer:
 def parse_headers(lines: list[bytes]) -> Mapping[str, str]:
     """Return the headers of the last block among ``lines``; a 1xx reply sends one before it."""
     headers: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.decode("latin-1").partition(":")
+    for line in b"".join(lines).decode("latin-1").split("\r\n"):
+        name, colon, value = line.partition(":")
         if colon:
             headers[name.lower()] = value.strip()
         elif name.startswith("HTTP/"):
@@ -191,7 +191,7 @@ def _encode_infer(call: InferRequest, timeout: float) -> HttpRequest:
 
 def _decode_infer(reply: HttpReply) -> InferResponse:
     position = int(reply.headers.get(_HEADER_LENGTH, len(reply.body)))
-    head = json.loads(reply.body[:position])
+    head = json.loads(reply.body[:position].decode())
     data = memoryview(reply.body)
     outputs = {}
     for output in head["outputs"]:

@@ -157,6 +157,8 @@ def to_rows(given: object, inputs: Sequence[TensorMetadata]) -> object:
     for a numeric one of three or more axes, a text for one of text. A dict may hold them
     for each input. Raises ``InvalidInputError`` for a file that no input takes.
     """
+    if isinstance(given, np.ndarray):
+        return given
     if isinstance(given, Iterator) and not _is_file(given):
         given = list(given)
     columns = _columns(given, inputs)

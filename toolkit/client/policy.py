@@ -98,7 +98,9 @@ class Policy:
         Raises classes below ``RequestError`` that say where, how often and how long.
         """
         own = getattr(call, "request_id", None) or self.new_id()
-        span = telemetry.start(OPERATIONS[type(call)], getattr(call, "model", None), self.url)
+        span = None
+        if telemetry.in_use():
+            span = telemetry.start(OPERATIONS[type(call)], getattr(call, "model", None), self.url)
         headers = {"x-request-id": own}
         if span:
             headers |= telemetry.headers(span)
@@ -179,7 +181,8 @@ class Policy:
                     raise self._all_set_aside(0.0)
                 late = DeadlineExceededError("no time was left for it", hint="allow more seconds")
                 raise asked.error or late
-            yield from self._resolve(asked.deadline)
+            if self.replicas.named:
+                yield from self._resolve(asked.deadline)
             replica = self.replicas.choose(asked.tried)
             if replica is None:
                 wait = max(self.replicas.opens_in(), _LOOK_AGAIN)

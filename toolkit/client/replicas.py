@@ -28,7 +28,9 @@ _LOOK_AGAIN = 0.02
 class Replica:
     """One server: its wire, the requests under way there and its circuit."""
 
-    __slots__ = ("circuit", "failure", "pending", "probed", "protocol", "transport", "url")
+    __slots__ = (
+        "circuit", "closed", "failure", "pending", "probed", "protocol", "transport", "url",
+    )  # fmt: skip
 
     def __init__(self, address: Address, transport: Any, options: ClientOptions) -> None:
         self.url = address.url
@@ -38,11 +40,8 @@ class Replica:
         self.probed = False
         self.failure: tuple[str, str | None] = ("", None)
         self.circuit = Context(self.url, options.breaker_threshold, options.breaker_reset)
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing is known against asking it."""
-        return bool(self.circuit.state == CLOSED)
+        self.closed = True
+        """Whether nothing is known against asking it: the state of its circuit."""
 
     def opens_in(self) -> float:
         """Return the seconds until it may be asked whether it is back."""
@@ -68,7 +67,7 @@ class Replicas:
         self._options = options
         self._lock = Lock()
         self._turn = 0
-        self._named = [address for address in addresses if address.resolved]
+        self.named = [address for address in addresses if address.resolved]
         self._asked_at: dict[Address, float] = {}
         self._members: dict[Address, set[Address]] = {}
         self._fixed = {address for address in addresses if not address.resolved}
@@ -130,7 +129,10 @@ class Replicas:
                 circuit.handle_exception(error)
             elif circuit.failure_count or not replica.closed:
                 circuit.handle_end_request()
+            else:
+                return
             circuit.messages.clear()
+            replica.closed = circuit.state == CLOSED
 
     def left(self, replica: Replica) -> None:
         """Count a request as over that told nothing: it was cancelled."""
@@ -140,11 +142,11 @@ class Replicas:
 
     def due(self) -> Address | None:
         """Return a name whose addresses are to be asked for; the caller does, others go on."""
-        if not self._named:
+        if not self.named:
             return None
         now = time.monotonic()
         with self._lock:
-            for address in self._named:
+            for address in self.named:
                 known = self._asked_at.get(address)
                 if known is None or now - known >= self._options.resolve_every:
                     self._asked_at[address] = now

@@ -6,13 +6,14 @@ value if not.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.client.frames import columns_of, plain, row_by_names
 from toolkit.client.shapes import fit, wanted, wrong_width
+from toolkit.client.tensors import DTYPES
 from toolkit.client.transport import TensorMetadata
 from toolkit.client.values import convert
 from toolkit.errors import InvalidInputError
@@ -36,6 +37,8 @@ def to_tensors(
 
     Raises ``InvalidInputError`` naming the input, what it takes and what it got.
     """
+    if len(inputs) == 1 and _fits(rows, inputs[0]):
+        return {inputs[0].name: cast("NDArray[Any]", rows)}
     frame = columns_of(rows)
     if frame is None and len(inputs) + len(feature_names) > 1:
         frame = row_by_names(rows, feature_names or [spec.name for spec in inputs])
@@ -59,6 +62,18 @@ def to_tensors(
     }
 
 
+def _fits(rows: object, spec: TensorMetadata) -> bool:
+    """Return whether this is an array that the input takes as it is."""
+    return (
+        type(rows) is np.ndarray
+        and rows.dtype.kind != "O"
+        and rows.dtype == DTYPES.get(spec.datatype)
+        and rows.ndim == len(spec.shape)
+        and rows.size > 0
+        and all(there in {-1, here} for here, there in zip(rows.shape, spec.shape, strict=True))
+    )
+
+
 def _are_features(columns: Mapping[str, object], name: str, feature_names: Sequence[str]) -> bool:
     """Return whether these are the columns of the one input, and not the input itself."""
     return name not in columns or (name in feature_names and len(columns) > 1)
@@ -66,6 +81,8 @@ def _are_features(columns: Mapping[str, object], name: str, feature_names: Seque
 
 def check_row_counts(tensors: Mapping[str, NDArray[Any]]) -> int:
     """Return the number of rows; ``InvalidInputError`` if the tensors differ in it."""
+    if len(tensors) == 1:
+        return len(next(iter(tensors.values())))
     counts = {name: len(array) for name, array in tensors.items()}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} has {count}" for name, count in counts.items())

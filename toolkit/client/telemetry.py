@@ -43,6 +43,11 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 """Upper bounds of the counted durations."""
 
 
+def in_use() -> bool:
+    """Return whether the program has imported OpenTelemetry; nothing is traced else."""
+    return "opentelemetry.trace" in sys.modules
+
+
 def start(operation: str, model: str | None, url: str) -> "Span | None":
     """Return the span of one call, a child of the caller's; None where nobody records any.
 
