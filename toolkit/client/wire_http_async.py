@@ -8,6 +8,7 @@ import pycurl
 from toolkit.client.http_codec import decode, encode
 from toolkit.client.http_handle import IDLE_SECONDS, Handle
 from toolkit.client.lifetimes import may_stay, warn_unclosed
+from toolkit.client.refusals import too_late
 from toolkit.client.transport import NO_HEADERS, Answer, Call
 from toolkit.errors import ConnectionFailedError
 
@@ -47,6 +48,22 @@ class AsyncHttpTransport:
         multi = self._multi
         if multi is None or not may_stay(multi.loop, loop):
             multi = self._multi = _Multi(loop, self._connections)
+        ends = loop.time() + timeout
+        try:
+            async with asyncio.timeout_at(ends):
+                await multi.places.acquire()
+        except TimeoutError:
+            raise too_late(timeout) from None
+        try:
+            return await self._exchange(call, ends - loop.time(), headers, multi)
+        finally:
+            multi.places.release()
+
+    async def _exchange(
+        self, call: Call[Answer], timeout: float, headers: Mapping[str, str], multi: "_Multi"
+    ) -> Answer:
+        if self._closed:
+            raise ConnectionFailedError("the client was closed")
         request = encode(call, timeout)
         idle = self._idle
         handle = idle.pop() if idle else Handle(self.url, self._token, self._idle_seconds)
@@ -57,7 +74,9 @@ class AsyncHttpTransport:
         except pycurl.error as error:
             raise handle.error(error, timeout) from error
         finally:
-            if len(idle) < self._connections:
+            if self._closed:
+                handle.close()
+            else:
                 idle.append(handle)
         return decode(call, reply)
 
@@ -76,16 +95,20 @@ class AsyncHttpTransport:
 
 
 class _Multi:
-    """libcurl's transfers as futures of one loop."""
+    """libcurl's transfers as futures of one loop.
+
+    ``places`` is for who waits for a connection, first come, first served: of a thousand
+    transfers libcurl's own limit of connections (8.23) forgot one until its time-out.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, connections: int) -> None:
         self.loop = loop
+        self.places = asyncio.Semaphore(connections)
         self._running: dict[pycurl.Curl, asyncio.Future[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        self._multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, connections)
         self._multi.setopt(pycurl.M_MAXCONNECTS, connections)
 
     async def perform(self, curl: pycurl.Curl) -> None:
