@@ -97,6 +97,7 @@ def test_the_configuration_is_fils_and_reads_back_the_same(
         "predict_proba": "true",
         "threshold": "0.5",
         "cpu_nthread": "1",
+        "class_names": '["0", "1"]',
     }
     assert message.default_model_filename == "xgboost.json"
     assert (message.input[0].name, list(message.input[0].dims)) == ("input__0", [30])
