@@ -70,6 +70,7 @@ def test_a_server_that_left_answers_what_it_was_asked_and_is_then_let_go(
     replicas: list[Replica], url: str, names: dict[str, list[str]], connect: Connect
 ) -> None:
     names[NAME] = [FIRST]
+    first = f"{FIRST}:{url.rpartition(':')[2]}"
     caller = connect(url, resolve_every=0.1)
     ask(caller, 1, timeout=10)
     with ThreadPoolExecutor(1) as pool:
@@ -79,16 +80,16 @@ def test_a_server_that_left_answers_what_it_was_asked_and_is_then_let_go(
         time.sleep(0.1)
         with Load(caller) as load:
             load.wait_for_answers_of(2)
-            assert connected_to(FIRST)
+            assert connected_to(first)
             assert (slow.result().right, slow.result().replica) == (True, 1)
-            wait_for(lambda: not connected_to(FIRST))
+            wait_for(lambda: not connected_to(first))
 
     load.check()
 
 
 def connected_to(address: str) -> bool:
     peers = [c.raddr for c in psutil.Process().net_connections() if c.status == "ESTABLISHED"]
-    return any(peer and peer.ip.endswith(address) for peer in peers)  # or ::ffff:127.0.0.1
+    return any(f"{peer.ip}:{peer.port}".endswith(address) for peer in peers)  # or ::ffff:…
 
 
 def test_a_client_that_is_closed_while_it_asks_for_a_name_opens_nothing_more(
