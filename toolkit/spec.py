@@ -219,10 +219,6 @@ class VersionPolicy:
         return f"latest:{self.latest}"
 
 
-# Triton 2.51 heeds a request's own time-out only below a default one; this is no limit else.
-_HALF_AN_HOUR = 1_800_000_000
-
-
 def _option(default: object, help_text: str) -> Any:
     """Declare one serving option: its default and the help line of its flag."""
     return field(default=default, metadata={"help": help_text})
@@ -246,14 +242,17 @@ class ServingConfig:
     )
     preserve_ordering: bool = _option(False, "Answer in the order of the requests.")
     max_queue_size: int = _option(0, "Most requests that may wait; 0: no limit.")
+    # Any limit on the queue makes Triton 2.51 lose wake-ups of its batcher: with one instance
+    # and 32 callers, answers wait for half a second again and again. Containers have it mended
+    # from 26.08 on (triton-inference-server/core, pull request 509), so none is a default.
     default_timeout_microseconds: int = _option(
-        _HALF_AN_HOUR, "Longest wait in the queue; 0: no limit, and no request can set one."
+        0, "Longest wait in the queue; 0: no limit, and no request can set one."
     )
     timeout_action: TimeoutAction = _option(
         TimeoutAction.REJECT, "What to do with a request that waited too long."
     )
     allow_timeout_override: bool = _option(
-        True, "Drop a request from the queue once its caller's own time is over."
+        False, "Drop a request from the queue once its caller's own time is over."
     )
     priority_levels: int = _option(0, "Number of priorities, 1 the highest; 0: none.")
     default_priority_level: int = _option(
@@ -326,10 +325,6 @@ class ServingConfig:
             object.__setattr__(self, "default_priority_level", middle)
         if self.max_batch_size == 0:
             object.__setattr__(self, "dynamic_batching", False)
-        if not self.dynamic_batching:
-            object.__setattr__(self, "allow_timeout_override", False)
-            if self.default_timeout_microseconds == _HALF_AN_HOUR:
-                object.__setattr__(self, "default_timeout_microseconds", 0)
         wanted = [name for name in _NEEDS_BATCHER if getattr(self, name)]
         if wanted and not self.dynamic_batching:
             names = " and ".join(wanted)
@@ -350,6 +345,7 @@ _NEEDS_BATCHER = (
     "preserve_ordering",
     "max_queue_size",
     "default_timeout_microseconds",
+    "allow_timeout_override",
     "priority_levels",
 )
 

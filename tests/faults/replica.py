@@ -22,6 +22,10 @@ _MODELS = Path(__file__).parent / "models"
 _ROW = TensorSpec("x", DType.FP32, (2,))
 _CONVERTED = ModelSpec(MODEL, "onnxruntime", (_ROW,), (_ROW,))
 
+_HEEDS_CALLERS = ServingConfig(
+    allow_timeout_override=True, default_timeout_microseconds=1_800_000_000
+)
+
 
 @dataclass
 class Replica:
@@ -33,13 +37,16 @@ class Replica:
     server: Server | None = None
 
     def lay_out(self) -> None:
-        """Write the repository: with our number, and batched as ``toolkit convert`` has it."""
+        """Write the repository: with our number, and batched as ``toolkit convert`` has it.
+
+        Its queue heeds the callers' time, which is asked for with two flags.
+        """
         shutil.copytree(_MODELS, self.repository)
         config = self.repository / MODEL / "config.pbtxt"
         message = pbtxt.parse_message(config.read_text())
         message.parameters["replica"].string_value = str(self.number)
         message.dynamic_batching.CopyFrom(
-            pbtxt.to_message(_CONVERTED, ServingConfig(), {}).dynamic_batching
+            pbtxt.to_message(_CONVERTED, _HEEDS_CALLERS, {}).dynamic_batching
         )
         config.write_text(str(message))
 

@@ -33,7 +33,7 @@ OTHER = {
     "max_queue_size": 100,
     "default_timeout_microseconds": 10_000,
     "timeout_action": TimeoutAction.DELAY,
-    "allow_timeout_override": False,
+    "allow_timeout_override": True,
     "priority_levels": 3,
     "default_priority_level": 2,
     "instance_count": 2,
