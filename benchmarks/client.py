@@ -12,16 +12,16 @@ import os
 import platform
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import client_measures as measures
 from benchmarks.client_measures import Line
+from benchmarks.serving import free_ports
 from toolkit.deploy.state import Server
 from toolkit.errors import ToolkitError
 
@@ -79,7 +79,7 @@ def _served(folder: Path) -> Iterator[Server]:
     os.environ["XDG_STATE_HOME"] = str(folder / "state")
     home = folder / "repository"
     shutil.copytree(Path(__file__).parent / "client_model", home / measures.MODEL)
-    http, grpc, metrics = _free_ports(3)
+    http, grpc, metrics = free_ports(3)
     options = embedded.ServerOptions(http_port=http, grpc_port=grpc, metrics_port=metrics)
     try:
         server = embedded.start(home, options)
@@ -88,14 +88,6 @@ def _served(folder: Path) -> Iterator[Server]:
         yield server
     finally:
         embedded.stop(home, timeout=0)
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def _machine() -> str:

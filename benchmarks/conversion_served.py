@@ -15,15 +15,18 @@ from pathlib import Path
 
 from benchmarks.conversion import stored
 from benchmarks.models.case import Case
+from benchmarks.serving import free_ports
 from converters import ConversionOptions, convert
 from toolkit import options, repository
 from toolkit.deploy import embedded
+from toolkit.deploy.models import Deployed
+from toolkit.deploy.state import Server
 from toolkit.errors import ToolkitError
 from toolkit.runtime import install
+from toolkit.spec import RepositoryEntry
 from toolkit.verify import verify
 
 _AT_ONCE = 20
-_PORTS = embedded.ServerOptions(http_port=18000, grpc_port=18001, metrics_port=18002)
 
 
 def main(cases: Sequence[Case]) -> None:
@@ -62,9 +65,7 @@ def _outcomes(cases: Sequence[Case], folder: Path) -> Iterator[tuple[str, str]]:
             shutil.rmtree(workdir, ignore_errors=True)
     if not entries:
         return
-    place = folder / "repository"
-    try:
-        server, results = embedded.deploy(place, tuple(entries.values()), _PORTS)
+    with deployed(folder / "repository", list(entries.values())) as (server, results):
         failed = {result.name: result.error for result in results if result.error}
         for name, entry in entries.items():
             if entry.name in failed:
@@ -73,6 +74,17 @@ def _outcomes(cases: Sequence[Case], folder: Path) -> Iterator[tuple[str, str]]:
             replays = verify(entry, (server.http_url, server.grpc_url), rounds=1)
             wrong = [replay for replay in replays if not replay.passed]
             yield name, f"different: {wrong[0].first}" if wrong else "answers as proved"
+
+
+@contextlib.contextmanager
+def deployed(
+    place: Path, entries: Sequence[RepositoryEntry]
+) -> Iterator[tuple[Server, tuple[Deployed, ...]]]:
+    """Serve the entries of a repository; stop the server at the end."""
+    http, grpc, metrics = free_ports(3)
+    ports = embedded.ServerOptions(http_port=http, grpc_port=grpc, metrics_port=metrics)
+    try:
+        yield embedded.deploy(place, entries, ports)
     finally:
         with contextlib.suppress(ToolkitError):
             embedded.stop(place)

@@ -4,10 +4,9 @@ Both are entries of one embedded server, with the configuration that ``toolkit c
 writes; requests go over gRPC, in turns, from one caller. The figures are wall time, medians.
 """
 
-import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,17 +14,16 @@ from typing import Any
 import tritonclient.grpc
 
 from benchmarks import conversion_speed
+from benchmarks.conversion_served import deployed
 from benchmarks.models.case import Array
 from converters import ConversionOptions, convert
 from toolkit import options, repository
-from toolkit.deploy import embedded
 from toolkit.runtime import install
 from toolkit.spec import RepositoryEntry, TensorSpec
 
 _BATCHES = (1, 64)
 _REQUESTS = 1500
 Made = tuple[RepositoryEntry, TensorSpec]
-_PORTS = embedded.ServerOptions(http_port=18100, grpc_port=18101, metrics_port=18102)
 
 
 def main(only: Sequence[str] | None) -> None:
@@ -37,7 +35,10 @@ def main(only: Sequence[str] | None) -> None:
     for name, model, x in conversion_speed.fitted(only):
         with tempfile.TemporaryDirectory(prefix="speed-") as folder:
             made = _written(model, x, Path(folder))
-            with _served(Path(folder) / "repository", made) as client:
+            entries = [entry for entry, _ in made]
+            with deployed(Path(folder) / "repository", entries) as (server, _):
+                url = server.grpc_url.removeprefix("grpc://")
+                client = tritonclient.grpc.InferenceServerClient(url)
                 for batch in _BATCHES:
                     asked = [_asking(client, each, x[:batch]) for each in made]
                     stock, ours = _medians(asked)
@@ -62,15 +63,6 @@ def _written(model: Any, x: Array, folder: Path) -> list[Made]:
         written = repository.write(folder / "repository", artifact, config)
         made.append((written.entry, artifact.spec.inputs[0]))
     return made
-
-
-@contextlib.contextmanager
-def _served(place: Path, made: Sequence[Made]) -> Iterator[Any]:
-    server, _ = embedded.deploy(place, tuple(entry for entry, _ in made), _PORTS)
-    try:
-        yield tritonclient.grpc.InferenceServerClient(server.grpc_url.removeprefix("grpc://"))
-    finally:
-        embedded.stop(place)
 
 
 def _asking(client: Any, made: Made, rows: Array) -> Callable[[], Any]:

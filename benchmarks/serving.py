@@ -175,7 +175,7 @@ def _triton(folder: Path) -> Iterator[Service]:
     os.environ["XDG_STATE_HOME"] = str(folder / "state")
     home = folder / "repository"
     entry = repository.find(home, _MODEL)
-    http, grpc, metrics = _free_ports(3)
+    http, grpc, metrics = free_ports(3)
     options = embedded.ServerOptions(http_port=http, grpc_port=grpc, metrics_port=metrics)
     try:
         server, results = embedded.deploy(home, (entry,), options)
@@ -193,7 +193,7 @@ def _triton(folder: Path) -> Iterator[Service]:
 def _fastapi(model: Path) -> Iterator[list[Service]]:
     """Serve with uvicorn on its fastest loop and parser; stop it at the end."""
     _note("starting FastAPI")
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "uvicorn", "fastapi_service:app", f"--port={port}"]
     command += [f"--app-dir={Path(__file__).parent}", "--loop=uvloop", "--http=httptools"]
     command += ["--log-level=warning", "--no-access-log"]
@@ -241,7 +241,8 @@ def _undisturbed(action: Callable[[], object]) -> None:
 _INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return numbers of ports that nobody listens on just now."""
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:

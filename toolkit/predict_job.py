@@ -1,6 +1,6 @@
 """Rows of any source through a served model, piece by piece."""
 
-import json
+import itertools
 import math
 import sys
 import time
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from toolkit.errors import InvalidInputError, RequestError, ToolkitError
 
 if TYPE_CHECKING:
-    from toolkit.client import Client
+    from toolkit.client import Client, Prediction
+    from toolkit.client.asking import Part
     from toolkit.tables import Block, Files, Piece, Source, Takes
 
 _AT_ONCE = 32  # Batches in a piece; the bytes of a piece are bounded too.
@@ -58,17 +59,14 @@ class Job:
 
     def _takes(self) -> "tuple[Takes, int]":
         """Return what the model takes, and how many rows at once; 0 without a batch axis."""
-        from toolkit.pbtxt import FEATURE_NAMES
+        from toolkit.client.asking import signature_of
         from toolkit.tables import Takes
 
-        version = self.flags["model_version"]
-        config = self.client.config(self.model, version)
-        names = config.get("parameters", {}).get(FEATURE_NAMES, {}).get("string_value", "[]")
-        optional = (spec["name"] for spec in config.get("input", ()) if spec.get("optional"))
-        inputs = self.client.metadata(self.model, version).inputs
-        batch = int(config.get("max_batch_size", 0))
+        about = self.model, self.flags["model_version"]
+        known = signature_of(self.client.metadata(*about), self.client.config(*about))
         dropped = frozenset(_listed(self.flags["drop"]))
-        return Takes(inputs, frozenset(optional), tuple(json.loads(names)), dropped), batch
+        takes = Takes(known.metadata.inputs, known.optional, known.feature_names, dropped)
+        return takes, known.max_batch_size
 
     def _asked(self, piece: "Piece", *, whole: bool) -> "Block":
         """Return the answers to a piece, an error for each row that has none."""
@@ -90,41 +88,58 @@ class Job:
         return Block(piece.count, outputs, errors, piece.names, self.classes)
 
     def _each(self, piece: "Piece", rows: Sequence[int], errors: dict[int, str]) -> Any:
-        outcomes = self.client.predict_many(
-            self.model,
-            piece.tensors,
-            max_in_flight=self.flags["concurrency"],
-            batch_size=self.flags["batch_size"],
-            **self._request(),
-        )
-        answers, lost = [], []
-        for row, outcome in zip(rows, outcomes, strict=True):
-            if isinstance(outcome, RequestError):
-                lost.append(outcome)
-                errors[row] = f"{piece.place(row)}: {outcome.message}"
-                self.first = self.first or (errors[row], outcome)
-            else:
-                answers.append(outcome)
+        import numpy as np
+
+        from toolkit.client.asking import ask_about
+        from toolkit.client.many import Plan
+
+        flags = self.flags
+        question = ask_about(self.model, timeout=flags["deadline"], **self._request())
+        plan = Plan(question, piece.tensors, flags["concurrency"], flags["batch_size"])
+        answers, lost, place = [], [], 0
+        for part in itertools.chain.from_iterable(self.client.batches(plan)):
+            asked = rows[place : place + part.count]
+            place += part.count
+            if not isinstance(part.outcome, RequestError):
+                self.classes = part.outcome.class_names
+                answers.append(self._columns(part))
+                continue
+            lost.append(part.outcome)
+            errors.update((row, f"{piece.place(row)}: {part.outcome.message}") for row in asked)
+            self.first = self.first or (errors[asked[0]], part.outcome)
         # A server that answers none of so many is gone; the rest would only wait for it.
         self.given_up = not answers and all(error.retryable for error in lost)
         if not answers:
             return {}
-        self.classes = answers[0].class_names
-        return {name: _stacked([answer[name] for answer in answers]) for name in answers[0]}
+        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+    def _columns(self, part: "Part") -> Mapping[str, Any]:
+        """Return the outputs of an answer with their axis of rows."""
+        answer: Any = part.outcome
+        if part.alone:
+            return {name: values[None] for name, values in answer.items()}
+        self._check(answer, part.count, "ask with --batch-size 1")
+        return dict(answer)
 
     def _whole(self, piece: "Piece", rows: int) -> Mapping[str, Any]:
         """Ask a model without a batch axis: what its answer has to do with rows is its own."""
         answer = self.client.predict(self.model, piece.tensors, **self._request())
+        if piece.errors or self.per_row:
+            hint = "leave --output and --format out, or ask with --batch-size 1"
+            self._check(answer, rows, hint)
+        self.classes = answer.class_names
+        return dict(answer)
+
+    def _check(self, answer: "Prediction", rows: int, hint: str) -> None:
+        """Raise ``InvalidInputError`` for an output that has not one value a row."""
         odd = [name for name, values in answer.items() if values.shape[:1] != (rows,)]
-        if odd and (piece.errors or self.per_row):
+        if odd:
             shape = list(answer[odd[0]].shape)
             raise InvalidInputError(
                 f"model {self.model!r} gives {odd[0]!r} of shape {shape} for {rows} rows,"
                 " which is not one a row",
-                hint="leave --output and --format out, or ask with --batch-size 1",
+                hint=hint,
             )
-        self.classes = answer.class_names
-        return dict(answer)
 
     def _request(self) -> dict[str, Any]:
         flags = self.flags
@@ -165,16 +180,3 @@ def _piece_rows(takes: "Takes", batch: int) -> int:
         if spec.datatype in DTYPES
     )
     return batch * max(1, min(_AT_ONCE, _PIECE_BYTES // max(width * batch, 1)))
-
-
-def _stacked(values: Sequence[Any]) -> Any:
-    """Return one array of all rows' values."""
-    import numpy as np
-
-    first = np.asarray(values[0])
-    if first.dtype.kind != "O":
-        return np.stack(values)
-    array = np.empty((len(values), *first.shape), dtype=object)
-    for row, value in enumerate(values):
-        array[row] = value if first.shape else value.item()
-    return array

@@ -1,4 +1,4 @@
-"""Rows from a file or from the command line, as arrays.
+"""Rows from a file, as arrays.
 
 A file of plain numbers is a matrix; one whose columns have names is a dict of columns in
 the order of the file, each ``int64``, ``float64``, ``bool`` or text (``object``). Missing values
@@ -48,27 +48,14 @@ def read_rows(source: str | Path) -> Rows:
         raise SampleError(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise SampleError(f"{path} is not UTF-8 text: {error.reason} at {error.start}") from error
-    except _Unreadable as error:
+    except UnreadableError as error:
         raise SampleError(f"{path}{error.place}: {error.reason}", hint=error.hint) from error
     return _checked(rows, str(path))
 
 
-def parse_rows(text: str) -> Rows:
-    """Return the rows in JSON such as ``[[5.1, 3.5]]`` or ``{"age": [34], "city": ["Rome"]}``.
+class UnreadableError(Exception):
+    """Why a file cannot be read, in which line, and what to do; raised where no name is known."""
 
-    Raises ``SampleError`` for text that is not JSON or not rows.
-    """
-    try:
-        rows = _from_json(_loads(text))
-    except _Unreadable as error:
-        raise SampleError(
-            f"the input{error.place}: {error.reason}",
-            hint=error.hint or """for example '[[5.1, 3.5, 1.4, 0.2]]' or '{"age": [34]}'""",
-        ) from error
-    return _checked(rows, "the input")
-
-
-class _Unreadable(Exception):  # noqa: N818  carries a reason up to where the file is known
     def __init__(self, reason: str, *, line: int | None = None, hint: str | None = None) -> None:
         super().__init__(reason)
         self.reason = " ".join(reason.split())
@@ -95,7 +82,7 @@ def _read_npy(path: Path) -> Rows:
         raise _unloadable(error) from error
     if not isinstance(array, np.ndarray):
         array.close()
-        raise _Unreadable("is an archive of arrays", hint="rename it to end in .npz")
+        raise UnreadableError("is an archive of arrays", hint="rename it to end in .npz")
     return _text_as_objects(array)
 
 
@@ -107,13 +94,13 @@ def _read_npz(path: Path) -> Rows:
         raise _unloadable(error) from error
 
 
-def _unloadable(error: Exception) -> _Unreadable:
+def _unloadable(error: Exception) -> UnreadableError:
     if "allow_pickle" in str(error):
-        return _Unreadable(
+        return UnreadableError(
             "holds Python objects or is no numpy file, and loading those could run code",
             hint="save numbers and fixed-width text only, for example array.astype('U')",
         )
-    return _Unreadable(f"numpy cannot load it: {error}")
+    return UnreadableError(f"numpy cannot load it: {error}")
 
 
 def _text_as_objects(array: NDArray[Any]) -> NDArray[Any]:
@@ -139,13 +126,13 @@ def _read_csv(path: Path) -> Rows:
             skipinitialspace=True,
         )
     except ValueError as error:
-        raise _Unreadable(str(error)) from error
+        raise UnreadableError(str(error)) from error
     columns = {name: _from_cells(table[name].tolist()) for name in table.columns}
     if named:
         return {str(name): column for name, column in columns.items()}
     for place, column in columns.items():
         if column.dtype.kind not in "iuf":
-            raise _Unreadable(
+            raise UnreadableError(
                 f"its first line is numbers, but column {int(place) + 1} holds text",
                 hint="give the columns names in a first line",
             )
@@ -160,23 +147,23 @@ def _check_table(path: Path) -> list[str]:
             first = next((line for line in lines if line), [])
             for line in lines:
                 if line and len(line) != len(first):
-                    raise _Unreadable(
+                    raise UnreadableError(
                         f"{len(line)} values, but the first line has {len(first)}",
                         line=lines.line_num,
                     )
         except csv.Error as error:
-            raise _Unreadable(str(error), line=lines.line_num) from error
+            raise UnreadableError(str(error), line=lines.line_num) from error
     if not first:
-        raise _Unreadable("holds no rows")
+        raise UnreadableError("holds no rows")
     if "" in first:
-        raise _Unreadable(
+        raise UnreadableError(
             "a column has no name",
             line=1,
             hint="pandas writes the row numbers so: to_csv(…, index=False)",
         )
     repeated = sorted({name for name in first if first.count(name) > 1})
     if repeated and not all(_is_number(cell) for cell in first):
-        raise _Unreadable(f"two columns are called {repeated[0]!r}", line=1)
+        raise UnreadableError(f"two columns are called {repeated[0]!r}", line=1)
     return first
 
 
@@ -209,7 +196,7 @@ def _read_parquet(path: Path) -> Rows:
     try:
         table = pd.read_parquet(path)
     except (ArrowException, ValueError) as error:
-        raise _Unreadable(f"is no Parquet file: {error}") from error
+        raise UnreadableError(f"is no Parquet file: {error}") from error
     return {str(name): _from_series(str(name), table[name]) for name in table.columns}
 
 
@@ -235,16 +222,18 @@ def _read_jsonl(path: Path) -> Rows:
             continue
         row = _loads(text, line=number)
         if not isinstance(row, (list, dict)):
-            raise _Unreadable("neither a list nor an object", line=number)
+            raise UnreadableError("neither a list nor an object", line=number)
         if rows and type(row) is not type(rows[0]):
-            raise _Unreadable("lists and objects are mixed", line=number)
+            raise UnreadableError("lists and objects are mixed", line=number)
         if rows and (
             len(row) != len(rows[0]) or (isinstance(row, dict) and row.keys() != rows[0].keys())
         ):
-            raise _Unreadable("its length or its keys differ from the first line's", line=number)
+            raise UnreadableError(
+                "its length or its keys differ from the first line's", line=number
+            )
         rows.append(row)
     if not rows:
-        raise _Unreadable("holds no rows")
+        raise UnreadableError("holds no rows")
     return _from_json(rows)
 
 
@@ -257,9 +246,11 @@ def _loads(text: str, *, line: int | None = None) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         place = line or error.lineno
-        raise _Unreadable(f"not JSON: {error.msg} at column {error.colno}", line=place) from error
+        raise UnreadableError(
+            f"not JSON: {error.msg} at column {error.colno}", line=place
+        ) from error
     except RecursionError as error:
-        raise _Unreadable("nested too deeply", line=line) from error
+        raise UnreadableError("nested too deeply", line=line) from error
 
 
 def _from_json(value: Any) -> Rows:
@@ -267,13 +258,13 @@ def _from_json(value: Any) -> Rows:
     if isinstance(value, dict):
         return {name: _column(items, name) for name, items in value.items()}
     if not isinstance(value, list):
-        raise _Unreadable(f"neither a list nor an object: {json.dumps(value)[:40]}")
+        raise UnreadableError(f"neither a list nor an object: {json.dumps(value)[:40]}")
     if not any(isinstance(row, dict) for row in value):
         return _column(value, "")
     names = list(value[0]) if isinstance(value[0], dict) else []
     for number, row in enumerate(value):
         if not isinstance(row, dict) or row.keys() != set(names):
-            raise _Unreadable(f"row {number} has other keys than row 0")
+            raise UnreadableError(f"row {number} has other keys than row 0")
     return {name: _column([row[name] for row in value], name) for name in names}
 
 
@@ -284,7 +275,7 @@ def _column(items: Any, name: str) -> NDArray[Any]:
     try:
         array = np.asarray(listed, dtype=object)
     except ValueError as error:
-        raise _Unreadable(f"{where}ragged, its rows differ in length") from error
+        raise UnreadableError(f"{where}ragged, its rows differ in length") from error
     kinds = {type(item) for item in array.flat}
     if kinds and kinds <= {int, float, bool, type(None)}:
         if type(None) in kinds:
@@ -293,12 +284,12 @@ def _column(items: Any, name: str) -> NDArray[Any]:
         try:
             return np.asarray(listed, dtype=None if kinds == {bool} or bool not in kinds else float)
         except (ValueError, OverflowError) as error:
-            raise _Unreadable(f"{where}{error}") from error
+            raise UnreadableError(f"{where}{error}") from error
     if kinds & {list, tuple}:
-        raise _Unreadable(f"{where}ragged, its rows differ in length")
+        raise UnreadableError(f"{where}ragged, its rows differ in length")
     odd = sorted(kind.__name__ for kind in kinds - {int, float, bool, str, bytes, type(None)})
     if odd:
-        raise _Unreadable(f"{where}holds a {odd[0]} where text or a number belongs")
+        raise UnreadableError(f"{where}holds a {odd[0]} where text or a number belongs")
     return array
 
 

@@ -5,7 +5,7 @@ import json
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ import click
 from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from rich.table import Table
 
     from toolkit.artifact import Artifact
@@ -65,22 +64,6 @@ def system_error(problem: OSError) -> None:
     full = problem.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
     hint = "free some space, or point TMPDIR at another disk" if full else None
     error(ToolkitError(f"{problem.strerror or problem}{where}", hint=hint))
-
-
-def answer(outputs: "Mapping[str, NDArray[Any]]") -> None:
-    """Print a model's answer as JSON, which has no word for NaN and infinity: null."""
-    shown = {name: _without_nan(values) for name, values in outputs.items()}
-    click.echo(json.dumps(shown, ensure_ascii=False))
-
-
-def _without_nan(values: "NDArray[Any]") -> Any:
-    if values.dtype.kind != "f":
-        return values.tolist()
-    import numpy as np
-
-    shown = values.astype(object)
-    shown[~np.isfinite(values)] = None
-    return shown.tolist()
 
 
 def unexpected(problem: BaseException) -> None:

@@ -25,7 +25,7 @@ from toolkit.deploy.state import Server
 from toolkit.tables.layout import Block, Layout
 
 Ask = Callable[..., Ended]
-MODELS = ("people", "text", "echo", "unbatched", "raises", "slow", "picture")
+MODELS = ("people", "text", "echo", "unbatched", "raises", "slow", "picture", "total")
 TESTS = Path(__file__).parents[1]
 
 
@@ -261,6 +261,23 @@ def test_a_model_without_a_batch_axis_is_asked_once(ask: Ask) -> None:
     ended = ask("unbatched", "--input", rows)
     assert ended.code == 0, ended.err
     assert len(json.loads(ended.out)["total"]) >= 1
+
+
+def test_a_model_without_a_batch_axis_may_be_asked_row_by_row(ask: Ask) -> None:
+    rows = "[[1, 2], [3, 4], [5, 6]]"
+    ended = ask("unbatched", "--input", rows, "--batch-size", "1")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out) == {"total": [[3.0], [7.0], [11.0]]}
+
+
+def test_answers_that_are_not_one_a_row_are_refused_and_not_mixed_up(ask: Ask) -> None:
+    rows = "[[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]"
+    ended = ask("total", "--input", rows)
+    assert ended.code == 1
+    assert "'total' of shape [1, 1] for 4 rows, which is not one a row" in ended.err
+    assert "--batch-size 1" in ended.err
+    alone = ask("total", "--input", rows, "--batch-size", "1")
+    assert json.loads(alone.out) == {"total": [[3.0], [7.0], [11.0], [15.0], [19.0]]}
 
 
 def test_the_summary_is_json_for_programs(ask: Ask) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from toolkit.client import Client, IndexedModel, TensorMetadata
 from toolkit.deploy.state import Server
-from toolkit.errors import InvalidInputError, UnknownModelError
+from toolkit.errors import InvalidInputError, ServerError, UnknownModelError
 
 Talk = Callable[[Callable[[socket.socket], None]], str]
 
@@ -99,3 +99,25 @@ def test_a_model_that_changed_behind_the_clients_back_is_asked_anew(
             client.predict("changing", [1, 2])
     finally:
         config.write_text(narrow)
+
+
+def test_a_model_is_loaded_under_another_configuration_and_back(control: Client) -> None:
+    served = dict(control.config("echo"))
+
+    # Triton prefers batches of max_batch_size unless told, and refuses to prefer larger ones.
+    smaller = {**served, "max_batch_size": 2, "dynamic_batching": {}}
+    control.load("echo", config=smaller)
+    try:
+        assert int(control.config("echo")["max_batch_size"]) == 2
+    finally:
+        control.load("echo", config=served)
+    assert control.config("echo")["max_batch_size"] == served["max_batch_size"]
+
+
+def test_a_configuration_that_cannot_be_served_leaves_the_model_as_it_is(control: Client) -> None:
+    served = dict(control.config("echo"))
+
+    with pytest.raises(ServerError):
+        control.load("echo", config={**served, "backend": "nobody"})
+    assert control.config("echo") == served
+    assert control.is_model_ready("echo")

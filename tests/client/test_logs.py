@@ -211,6 +211,27 @@ def test_a_file_that_another_process_has_just_moved_is_not_moved_again(tmp_path:
     assert not (tmp_path / "access.log.2").exists()
 
 
+def test_a_line_is_kept_when_another_process_moves_the_full_file_at_that_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "access.log"
+    hook = RequestLogs(tmp_path, max_bytes=1)
+    hook(SUCCESS)
+    handler = _FILES[path]
+    follow = handler._follow
+
+    def moved_right_after() -> int:
+        size = follow()
+        monkeypatch.undo()
+        path.replace(tmp_path / "access.log.1")
+        return size
+
+    monkeypatch.setattr(handler, "_follow", moved_right_after)
+    hook(SUCCESS)
+
+    assert len(lines(path)) == len(lines(tmp_path / "access.log.1")) == 1
+
+
 def test_large_tensors_are_told_by_their_extent(tmp_path: Path) -> None:
     assert written(
         tmp_path,

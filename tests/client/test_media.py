@@ -14,7 +14,16 @@ import pytest
 from PIL import Image
 
 from toolkit.client import Client
-from toolkit.client.media import Images, Item, Texts, folder, images, texts, to_rows
+from toolkit.client.media import (
+    Images,
+    Item,
+    Texts,
+    folder,
+    gathered,
+    images,
+    texts,
+    to_rows,
+)
 from toolkit.client.transport import TensorMetadata
 from toolkit.deploy.state import Server
 from toolkit.errors import InvalidInputError, MissingDependencyError
@@ -64,7 +73,7 @@ def photo(tmp_path: Path) -> Path:
         lambda path: Images(memoryview(path.read_bytes())),
         lambda path: Images(path.parent),
         lambda path: path.parent,
-        lambda path: folder(path.parent),
+        lambda path: gathered(folder(path.parent)),
         lambda path: {"x": path},
         lambda path: {"x": Images([path])},
     ],
@@ -101,7 +110,7 @@ def test_bytes_for_an_input_of_text_are_a_text_already() -> None:
 
 
 def test_rows_that_come_one_by_one_are_gathered() -> None:
-    assert to_rows((row for row in ([1, 2], [3, 4])), [takes("FP32", -1, 2)]) == [[1, 2], [3, 4]]
+    assert gathered(row for row in ([1, 2], [3, 4])) == [[1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize(
@@ -475,7 +484,7 @@ def test_a_broken_image_among_others_is_named_by_its_file(photo: Path) -> None:
     (photo.parent / "zebra.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
 
     with pytest.raises(InvalidInputError, match=re.escape(f"{photo.parent}{os.sep}zebra.png is")):
-        to_rows(folder(photo.parent), [PHOTO])
+        to_rows(gathered(folder(photo.parent)), [PHOTO])
 
 
 def test_several_images_can_be_taken_apart_and_put_together(photo: Path) -> None:

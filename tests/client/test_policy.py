@@ -12,6 +12,7 @@ import pytest
 from toolkit.client.addresses import Address, parse_all
 from toolkit.client.drive import Driver
 from toolkit.client.drive_async import AsyncDriver
+from toolkit.client.effects import Steps
 from toolkit.client.options import ClientOptions
 from toolkit.client.policy import Policy
 from toolkit.client.records import RequestRecord
@@ -83,8 +84,9 @@ Ask = Callable[..., Any]
 @pytest.fixture(params=["threads", "asyncio"])
 def ask(request: pytest.FixtureRequest) -> Ask:
     """Ask wires with a policy of their own, in either style."""
+    threads = request.param == "threads"
 
-    def threads(
+    def asked(
         wires: Sequence[Wire],
         options: ClientOptions = QUICK,
         *,
@@ -93,32 +95,21 @@ def ask(request: pytest.FixtureRequest) -> Ask:
         times: int = 1,
         hooks: Sequence[Callable[[RequestRecord], None]] = (),
     ) -> Any:
-        driver = Driver(options.max_in_flight)
-        policy = Policy(_replicas(wires, options, Blocking), options, hooks, driver.leave)
-        for _ in range(times):
-            answer = driver.run(policy.ask(call or GetServerMetadata(), time.monotonic() + within))
-        return answer
+        driver = Driver(options.max_in_flight) if threads else AsyncDriver(options.max_in_flight)
+        replicas = _replicas(wires, options, Blocking if threads else Awaited)
+        policy = Policy(replicas, options, hooks, driver.leave)
 
-    def tasks(
-        wires: Sequence[Wire],
-        options: ClientOptions = QUICK,
-        *,
-        call: Call[Any] | None = None,
-        within: float = 5.0,
-        times: int = 1,
-        hooks: Sequence[Callable[[RequestRecord], None]] = (),
-    ) -> Any:
-        async def main() -> Any:
-            driver = AsyncDriver(options.max_in_flight)
-            policy = Policy(_replicas(wires, options, Awaited), options, hooks, driver.leave)
-            for _ in range(times):
-                deadline = time.monotonic() + within
-                answer = await driver.run(policy.ask(call or GetServerMetadata(), deadline))
-            return answer
+        def steps() -> Steps[Any]:
+            return policy.ask(call or GetServerMetadata(), time.monotonic() + within)
 
-        return asyncio.run(main())
+        async def in_a_loop() -> list[Any]:
+            return [await driver.run(steps()) for _ in range(times)]
 
-    return threads if request.param == "threads" else tasks
+        if threads:
+            return [driver.run(steps()) for _ in range(times)][-1]
+        return asyncio.run(in_a_loop())[-1]
+
+    return asked
 
 
 def _replicas(wires: Sequence[Wire], options: ClientOptions, kind: type[Blocking]) -> Replicas:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from toolkit.errors import SampleError
-from toolkit.samples import Rows, parse_rows, read_rows
+from toolkit.samples import Rows, read_rows
 
 
 def written(path: Path, content: bytes | str) -> Path:
@@ -67,6 +67,20 @@ def test_named_columns_keep_their_order_and_types(tmp_path: Path, name: str, con
     assert shown(read_rows(written(tmp_path / name, content))) == PEOPLE
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('{"age": 34, "city": "Rome"}', [("age", "int64", [34]), ("city", "object", ["Rome"])]),
+        ('{"x": [[[1, 2]]]}', [("x", "int64", [[[1, 2]]])]),
+        ('{"x": [true, 2]}', [("x", "float64", [1.0, 2.0])]),
+    ],
+)
+def test_json_columns_may_be_single_values_tensors_or_mixed_numbers(
+    tmp_path: Path, content: str, expected: object
+) -> None:
+    assert shown(read_rows(written(tmp_path / "a.json", content))) == expected
+
+
 def test_a_parquet_file_gives_its_columns(tmp_path: Path) -> None:
     frame = pd.DataFrame({name: values for name, _, values in PEOPLE})
     frame.to_parquet(tmp_path / "a.parquet")
@@ -91,6 +105,7 @@ def test_lists_in_a_parquet_column_become_a_tensor(tmp_path: Path) -> None:
         ("a.json", "[[1, 2.5]]", ("float64", [[1.0, 2.5]])),
         ("a.json", "[1, 2]", ("int64", [1, 2])),
         ("a.json", '[["a", "b"]]', ("object", [["a", "b"]])),
+        ("a.json", "[[5.1, 3.5, 1.4, 0.2]]", ("float64", [[5.1, 3.5, 1.4, 0.2]])),
         ("a.jsonl", '["line\u2028separator"]', ("object", [["line\u2028separator"]])),
     ],
 )
@@ -171,6 +186,10 @@ def test_a_missing_text_is_none_and_a_column_of_nothing_is_nan_in_every_format(
         ("a.json", "[[1, 2]", "line 1: not JSON"),
         ("a.json", "[\n1,\nx]", "line 3: not JSON"),
         ("a.json", "7", "neither a list nor an object: 7"),
+        ("a.json", "null", "neither a list nor an object: null"),
+        ("a.json", '"text"', 'neither a list nor an object: "text"'),
+        ("a.json", "1,2,3", "line 1: not JSON"),
+        ("a.json", "{'a': 1}", "line 1: not JSON"),
         ("a.json", "[]", "holds no rows"),
         ("a.json", "{}", "holds no rows"),
         ("a.json", '[{"a": 1}, 2]', "row 1 has other keys"),
@@ -224,26 +243,3 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b.csv").mkdir()
     with pytest.raises(SampleError, match="cannot be read"):
         read_rows(tmp_path / "b.csv")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("[[5.1, 3.5, 1.4, 0.2]]", ("float64", [[5.1, 3.5, 1.4, 0.2]])),
-        ('{"age": 34, "city": "Rome"}', [("age", "int64", [34]), ("city", "object", ["Rome"])]),
-        ('{"x": [[[1, 2]]]}', [("x", "int64", [[[1, 2]]])]),
-        ('{"x": [true, 2]}', [("x", "float64", [1.0, 2.0])]),
-    ],
-)
-def test_rows_may_be_given_inline(text: str, expected: object) -> None:
-    rows = parse_rows(text)
-
-    assert shown(rows) == expected
-
-
-@pytest.mark.parametrize("text", ["", "1,2,3", "[[1, 2], [3]]", "{'a': 1}", "null", '"text"'])
-def test_inline_text_that_is_no_rows_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(SampleError, match="the input") as caught:
-        parse_rows(text)
-
-    assert "5.1" in str(caught.value.hint)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
+from tests.deploy.doubling import wait_for
 from tests.faults.conftest import Connect, crosswise
 from tests.faults.load import Load, ask
 from tests.faults.replica import MODEL, Replica
@@ -75,8 +76,12 @@ def test_one_of_three_replicas_killed_under_predict_many_fails_no_row(
     values = itertools.count()
 
     def kill() -> None:
-        replicas[1].kill()
-        killed.set()
+        try:
+            before = replicas[1].executed()
+            wait_for(lambda: replicas[1].executed() > before + 4)
+        finally:
+            replicas[1].kill()
+            killed.set()
 
     def rows() -> Iterator[list[float]]:
         while not killed.is_set():
@@ -86,10 +91,10 @@ def test_one_of_three_replicas_killed_under_predict_many_fails_no_row(
 
     answers: list[Any] = []
     with Client([replica.url(scheme) for replica in replicas]) as client:
-        timer = threading.Timer(0.3, kill)
-        timer.start()
+        killer = threading.Thread(target=kill)
+        killer.start()
         answers += client.predict_many(MODEL, rows(), mode=mode, batch_size=4)
-        timer.join()
+        killer.join()
 
     assert [answer for answer in answers if isinstance(answer, RequestError)] == []
     told = [(float(answer["y"]), int(answer["replica"])) for answer in answers]

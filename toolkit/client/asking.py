@@ -61,7 +61,8 @@ class Signature:
     scalars: frozenset[str]
 
 
-def _signature(metadata: ModelMetadata, config: Mapping[str, Any]) -> Signature:
+def signature_of(metadata: ModelMetadata, config: Mapping[str, Any]) -> Signature:
+    """Return what a model's metadata and configuration say together."""
     largest = int(config.get("max_batch_size", 0))
     features, classes = (
         tuple(json.loads(config.get("parameters", {}).get(key, {}).get("string_value", "[]")))
@@ -93,6 +94,25 @@ class Question:
     request_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What became of ``count`` neighbouring rows: one answer to them all, or the error of each.
+
+    ``alone`` says that the answer is that of a row without an axis of rows.
+    """
+
+    count: int
+    outcome: Prediction | RequestError
+    alone: bool = False
+
+    def rows(self) -> list[Prediction | RequestError]:
+        """Return the answer to each row, or its error."""
+        outcome = self.outcome
+        if self.alone or isinstance(outcome, RequestError):
+            return [outcome] * self.count
+        return [outcome.row(place) for place in range(self.count)]
+
+
 class Asking:
     """The questions of one client; remembers the signatures of models."""
 
@@ -103,8 +123,7 @@ class Asking:
     def predict(self, question: Question, rows: object) -> Steps[Prediction]:
         """Return the answers to ``rows``; see ``Client.predict``."""
         deadline = monotonic() + question.timeout
-        if hasattr(rows, "__next__") and not hasattr(rows, "read"):
-            rows = list(cast("Iterator[object]", rows))  # they may be needed twice
+        rows = media.gathered(rows)  # they may be needed twice
         key = (question.model, question.version)
         cached = self._known.get(key)
         signature = cached or (yield from self.signature(*key, deadline))
@@ -120,10 +139,8 @@ class Asking:
                 raise
             return (yield from self._predict(question, rows, fresh, deadline))
 
-    def predict_each(
-        self, question: Question, rows: object, count: int
-    ) -> Steps[list[Prediction | RequestError]]:
-        """Return an answer or an error for each of ``count`` rows.
+    def predict_parts(self, question: Question, rows: object, count: int) -> Steps[list[Part]]:
+        """Return the answers and errors of ``count`` rows, in their order.
 
         A row that does not fit, or at which the model fails, takes no other with it: halves
         are asked until it is alone.
@@ -136,20 +153,20 @@ class Asking:
             answer = yield from self.predict(question, first_of(rows) if unbatched else rows)
         except (InvalidInputError, ServerError) as error:
             if count == 1:
-                return [error]
+                return [Part(1, error)]
             half = count // 2
-            first = yield from self.predict_each(question, taken(rows, 0, half), half)
+            first = yield from self.predict_parts(question, taken(rows, 0, half), half)
             rest = taken(rows, half, count)
-            return first + (yield from self.predict_each(question, rest, count - half))
+            return first + (yield from self.predict_parts(question, rest, count - half))
         except RequestError as error:
-            return [error] * count
-        return [answer] if unbatched else [answer.row(place) for place in range(count)]
+            return [Part(count, error)]
+        return [Part(count, answer, unbatched)]
 
     def signature(self, model: str, version: str | None, deadline: float) -> Steps[Signature]:
         """Ask what the model takes and gives, and remember it."""
         metadata = yield from self.policy.ask(GetModelMetadata(model, version), deadline)
         config = yield from self.policy.ask(GetModelConfig(model, version), deadline)
-        signature = _signature(metadata, config)
+        signature = signature_of(metadata, config)
         self._known[model, version] = signature
         return signature
 

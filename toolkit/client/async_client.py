@@ -8,15 +8,13 @@ from typing import Any, Self
 from numpy.typing import ArrayLike
 
 from toolkit.client import many, sharing
-from toolkit.client.addresses import Address, parse_all
-from toolkit.client.asking import Asking, Signature, ask_about, seconds, version_name
-from toolkit.client.client import check_token
+from toolkit.client.addresses import Address
+from toolkit.client.asking import Part, Signature, version_name
+from toolkit.client.caller import Caller
 from toolkit.client.drive_async import AsyncDriver
 from toolkit.client.options import TIMEOUT, ClientOptions
-from toolkit.client.policy import Policy
 from toolkit.client.prediction import Prediction
 from toolkit.client.records import Hook
-from toolkit.client.replicas import Replicas
 from toolkit.client.shared_memory import Region
 from toolkit.client.sharing import SharedMemory
 from toolkit.client.transport import (
@@ -40,7 +38,7 @@ from toolkit.errors import RequestError
 _OPTIONS = ClientOptions()
 
 
-class AsyncClient:
+class AsyncClient(Caller):
     """As ``Client``, for the tasks of one event loop; made anywhere, first awaited in the loop.
 
     A task that is cancelled cancels its request.
@@ -55,18 +53,10 @@ class AsyncClient:
         options: ClientOptions = _OPTIONS,
         hooks: Sequence[Hook] = (),
     ) -> None:
-        self._timeout = seconds(timeout)
-        addresses = parse_all(url)
-        check_token(token)
         self._driver = AsyncDriver(options.max_in_flight)
-        replicas = Replicas(addresses, lambda address: _connect(address, token, options), options)
-        self._policy = Policy(replicas, options, hooks, self._driver.leave)
-        self._asking = Asking(self._policy)
-
-    @property
-    def url(self) -> str:
-        """The server's URL, the first one's of several."""
-        return self._policy.url
+        super().__init__(
+            url, token, timeout, options, hooks, connect=_connect, leave=self._driver.leave
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -98,14 +88,7 @@ class AsyncClient:
         request_id: str | None = None,
     ) -> Prediction:
         """Return the model's answers to ``rows``; see ``Client.predict``."""
-        question = ask_about(
-            model,
-            version,
-            outputs=outputs,
-            timeout=self._seconds(timeout),
-            priority=priority,
-            request_id=request_id,
-        )
+        question = self._question(model, version, outputs, timeout, priority, request_id)
         return await self._driver.run(self._asking.predict(question, rows))
 
     async def predict_one(  # noqa: PLR0913  as predict
@@ -120,14 +103,7 @@ class AsyncClient:
         request_id: str | None = None,
     ) -> Prediction:
         """Return the answer to one row, without the axis of rows."""
-        question = ask_about(
-            model,
-            version,
-            outputs=outputs,
-            timeout=self._seconds(timeout),
-            priority=priority,
-            request_id=request_id,
-        )
+        question = self._question(model, version, outputs, timeout, priority, request_id)
         answer = await self._driver.run(self._asking.predict(question, many.lone(row)))
         return answer.row(0)
 
@@ -144,20 +120,15 @@ class AsyncClient:
         priority: int | None = None,
     ) -> AsyncIterator[Prediction | RequestError]:
         """Yield an answer or an error for each row; see ``Client.predict_many``."""
-        question = ask_about(
-            model,
-            version,
-            outputs=outputs,
-            timeout=self._seconds(timeout),
-            priority=priority,
-        )
+        question = self._question(model, version, outputs, timeout, priority)
         plan = many.Plan(question, rows, max_in_flight, batch_size)
         async with aclosing(self.batches(plan)) as batches:
-            async for batch in batches:
-                for outcome in batch:
-                    yield outcome
+            async for parts in batches:
+                for part in parts:
+                    for outcome in part.rows():
+                        yield outcome
 
-    def batches(self, plan: many.Plan) -> AsyncGenerator[list[Prediction | RequestError], None]:
+    def batches(self, plan: many.Plan) -> AsyncGenerator[list[Part], None]:
         """Yield what ``predict_many`` does, a batch at a time."""
         return many.with_tasks(self._driver, self._asking, plan)
 
@@ -201,9 +172,17 @@ class AsyncClient:
         """Return every model of the repository with its state and, if any, its failure."""
         return await self._ask(GetRepositoryIndex(), timeout)
 
-    async def load(self, model: str, *, timeout: float | None = None) -> None:
-        """Load the model, or load it again; returns when it is ready."""
-        await self._driver.run(self._asking.control(LoadModel(model), self._seconds(timeout)))
+    async def load(
+        self,
+        model: str,
+        *,
+        config: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Load the model, or load it again, ``config`` in place of its file (``Client.load``)."""
+        await self._driver.run(
+            self._asking.control(LoadModel(model, config), self._seconds(timeout))
+        )
 
     async def unload(self, model: str, *, timeout: float | None = None) -> None:
         """Stop serving the model; Triton lets running requests finish first."""
@@ -241,9 +220,6 @@ class AsyncClient:
 
     async def _is(self, call: Call[bool], timeout: float | None) -> bool:
         return await self._driver.run(self._asking.check(call, self._seconds(timeout)))
-
-    def _seconds(self, timeout: float | None) -> float:
-        return self._timeout if timeout is None else seconds(timeout)
 
 
 def _connect(address: Address, token: str | None, options: ClientOptions) -> AsyncTransport:

@@ -2,20 +2,20 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from numpy.typing import ArrayLike
 
 from toolkit.client import many, sharing
-from toolkit.client.addresses import Address, parse_all
-from toolkit.client.asking import Asking, Signature, ask_about, seconds, version_name
+from toolkit.client.addresses import Address
+from toolkit.client.asking import Signature, version_name
+from toolkit.client.caller import Caller
 from toolkit.client.drive import Driver
 from toolkit.client.options import TIMEOUT, ClientOptions
-from toolkit.client.policy import Policy
 from toolkit.client.prediction import Prediction
 from toolkit.client.records import Hook
-from toolkit.client.replicas import Replicas
 from toolkit.client.shared_memory import Region
 from toolkit.client.sharing import SharedMemory
 from toolkit.client.transport import (
@@ -39,7 +39,7 @@ from toolkit.errors import ConfigError, RequestError
 _OPTIONS = ClientOptions()
 
 
-class Client:
+class Client(Caller):
     """A running Triton, or several replicas of one, by URL.
 
     ``http://``, ``https://``, ``grpc://`` and ``grpcs://`` are understood, ``localhost``
@@ -59,19 +59,11 @@ class Client:
         options: ClientOptions = _OPTIONS,
         hooks: Sequence[Hook] = (),
     ) -> None:
-        self._timeout = seconds(timeout)
         self._given = (url, token, options, tuple(hooks))
-        addresses = parse_all(url)
-        check_token(token)
         self._driver = Driver(options.max_in_flight)
-        replicas = Replicas(addresses, lambda address: _connect(address, token, options), options)
-        self._policy = Policy(replicas, options, hooks, self._driver.leave)
-        self._asking = Asking(self._policy)
-
-    @property
-    def url(self) -> str:
-        """The server's URL, the first one's of several."""
-        return self._policy.url
+        super().__init__(
+            url, token, timeout, options, hooks, connect=_connect, leave=self._driver.leave
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -114,14 +106,7 @@ class Client:
         Raises ``InvalidInputError`` for rows that do not fit the model and other classes
         below ``RequestError`` for what goes wrong on the way.
         """
-        question = ask_about(
-            model,
-            version,
-            outputs=outputs,
-            timeout=self._seconds(timeout),
-            priority=priority,
-            request_id=request_id,
-        )
+        question = self._question(model, version, outputs, timeout, priority, request_id)
         return self._driver.run(self._asking.predict(question, rows))
 
     def predict_one(  # noqa: PLR0913  as predict
@@ -136,14 +121,7 @@ class Client:
         request_id: str | None = None,
     ) -> Prediction:
         """Return the answer to one row, without the axis of rows; see ``predict``."""
-        question = ask_about(
-            model,
-            version,
-            outputs=outputs,
-            timeout=self._seconds(timeout),
-            priority=priority,
-            request_id=request_id,
-        )
+        question = self._question(model, version, outputs, timeout, priority, request_id)
         return self._driver.run(self._asking.predict(question, many.lone(row))).row(0)
 
     def predict_many(  # noqa: PLR0913  as predict
@@ -169,24 +147,22 @@ class Client:
 
         Raises what ``metadata`` does if the model cannot be asked at all.
         """
-        question = ask_about(
-            model,
-            version,
-            outputs=outputs,
-            timeout=self._seconds(timeout),
-            priority=priority,
-        )
+        question = self._question(model, version, outputs, timeout, priority)
         plan = many.Plan(question, rows, max_in_flight, batch_size)
         if mode == "async":
-            answers = self._in_a_loop(plan)
+            batches = self._in_a_loop(plan)
         elif mode in {"threads", "sequential"}:
-            ahead = max_in_flight if mode == "threads" else 1
-            answers = many.with_threads(self._driver, self._asking, plan, ahead)
+            batches = self.batches(plan if mode == "threads" else replace(plan, max_in_flight=1))
         else:
             raise ConfigError(f"mode is threads, sequential or async, got {mode!r}")
+        answers = many.each(batches)
         return many.watched(answers, rows) if progress else answers
 
-    def _in_a_loop(self, plan: many.Plan) -> Iterator[Prediction | RequestError]:
+    def batches(self, plan: many.Plan) -> many.Batches:
+        """Yield what ``predict_many`` does, a batch at a time."""
+        return many.with_threads(self._driver, self._asking, plan)
+
+    def _in_a_loop(self, plan: many.Plan) -> many.Batches:
         from toolkit.client.async_client import AsyncClient
 
         url, token, options, hooks = self._given
@@ -234,12 +210,21 @@ class Client:
         """Return every model of the repository with its state and, if any, its failure."""
         return self._ask(GetRepositoryIndex(), timeout)
 
-    def load(self, model: str, *, timeout: float | None = None) -> None:
+    def load(
+        self,
+        model: str,
+        *,
+        config: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> None:
         """Load the model, or load it again if its files changed; returns when it is ready.
 
+        ``config`` is a whole model configuration, as ``config`` returns one, that is used in
+        place of the model's ``config.pbtxt``. Triton 2.51 keeps it until another is given,
+        the file changes or the model is unloaded.
         Raises ``ServerError`` with Triton's reason if it does not load.
         """
-        self._driver.run(self._asking.control(LoadModel(model), self._seconds(timeout)))
+        self._driver.run(self._asking.control(LoadModel(model, config), self._seconds(timeout)))
 
     def unload(self, model: str, *, timeout: float | None = None) -> None:
         """Stop serving the model; Triton lets running requests finish first."""
@@ -281,15 +266,6 @@ class Client:
 
     def _is(self, call: Call[bool], timeout: float | None) -> bool:
         return self._driver.run(self._asking.check(call, self._seconds(timeout)))
-
-    def _seconds(self, timeout: float | None) -> float:
-        return self._timeout if timeout is None else seconds(timeout)
-
-
-def check_token(token: str | None) -> None:
-    """Raise ``ConfigError`` for a token that no header can carry."""
-    if token is not None and not (token.isascii() and token.isprintable() and token):
-        raise ConfigError("a token is printable ASCII text, as it travels in a header")
 
 
 def _connect(address: Address, token: str | None, options: ClientOptions) -> Transport:

@@ -3,6 +3,7 @@
 The messages are tritonclient's, the tensors raw.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, cast
@@ -323,6 +324,13 @@ def _of_model(message: Callable[..., Any]) -> Encode:
     return lambda call, _: message(model_name=call.model)
 
 
+def _encode_load(call: LoadModel, _: float) -> Any:
+    request = pb.RepositoryModelLoadRequest(model_name=call.model)
+    if call.config is not None:
+        request.parameters["config"].string_param = json.dumps(call.config)
+    return request
+
+
 def _shared(method: str, encoder: Encode, decoder: Decode) -> tuple[str, Encode, Decode]:
     if method != "ModelInfer":
         return method, encoder, decoder
@@ -355,7 +363,7 @@ EXCHANGES: Mapping[type[Call[Any]], tuple[str, Encode, Decode]] = {
         lambda said: tuple(_plain(statistics) for statistics in said.model_stats),
     ),
     GetRepositoryIndex: ("RepositoryIndex", _empty(pb.RepositoryIndexRequest), _decode_index),
-    LoadModel: ("RepositoryModelLoad", _of_model(pb.RepositoryModelLoadRequest), lambda _: None),
+    LoadModel: ("RepositoryModelLoad", _encode_load, lambda _: None),
     UnloadModel: (
         "RepositoryModelUnload",
         _of_model(pb.RepositoryModelUnloadRequest),

@@ -252,8 +252,14 @@ def _get_model(rest: str = "") -> Encode:
 
 def _control(action: str) -> Encode:
     return lambda call, _: HttpRequest(
-        f"/v2/repository/models/{quote(call.model, safe='')}/{action}", b"{}"
+        f"/v2/repository/models/{quote(call.model, safe='')}/{action}", _override(call)
     )
+
+
+def _override(call: LoadModel | UnloadModel) -> bytes:
+    config = call.config if isinstance(call, LoadModel) else None
+    said = {} if config is None else {"parameters": {"config": json.dumps(config)}}
+    return json.dumps(said).encode()
 
 
 def _shared(

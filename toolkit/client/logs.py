@@ -214,7 +214,8 @@ class _WholeLines(logging.Handler):
             data = f"{line}\n".encode("utf-8", "backslashreplace")
             size = self._follow()
             if self.max_bytes and size and size + len(data) > self.max_bytes:
-                self._move()
+                with suppress(FileNotFoundError):  # another process is just moving it
+                    self._move()
                 self._follow()
             self._append(data)
         except OSError as error:

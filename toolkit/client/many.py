@@ -4,14 +4,14 @@ import asyncio
 import itertools
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from toolkit.client.asking import Asking, Question, Signature, taken
+from toolkit.client.asking import Asking, Part, Question, Signature, taken
 from toolkit.client.drive import Driver
 from toolkit.client.drive_async import AsyncDriver
 from toolkit.client.prediction import Prediction
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from toolkit.client.async_client import AsyncClient
 
 Outcome = Prediction | RequestError
+Batches = Generator[list[Part], None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,25 +78,33 @@ def lone(row: object) -> object:
     return [row]
 
 
-def with_threads(driver: Driver, asking: Asking, plan: Plan, ahead: int) -> Iterator[Outcome]:
-    """Yield the outcomes, ``ahead`` batches being asked at a time; 1 needs no thread."""
-    question = plan.question
+def each(batches: Batches) -> Iterator[Outcome]:
+    """Yield the outcomes row by row."""
+    with closing(batches):
+        for parts in batches:
+            for part in parts:
+                yield from part.rows()
+
+
+def with_threads(driver: Driver, asking: Asking, plan: Plan) -> Batches:
+    """Yield what becomes of each batch, ``plan.max_in_flight`` at a time; 1 needs no thread."""
+    question, ahead = plan.question, plan.max_in_flight
     largest = _largest(driver.run(asking.known(question.model, question.version, question.timeout)))
     batches = plan.batches(largest)
     if ahead == 1:
         for rows, count in batches:
-            yield from driver.run(asking.predict_each(question, rows, count))
+            yield driver.run(asking.predict_parts(question, rows, count))
         return
     workers = Workers("predict-many", ahead)
-    running: deque[Future[list[Outcome]]] = deque()
+    running: deque[Future[list[Part]]] = deque()
     try:
         for rows, count in batches:
             ask = partial(_asked, driver, asking, question, rows, count)
             running.append(workers.submit(ask))
             if len(running) > ahead:
-                yield from running.popleft().result()
+                yield running.popleft().result()
         while running:
-            yield from running.popleft().result()
+            yield running.popleft().result()
     finally:
         # Nobody waits for requests whose answers are not wanted any more.
         for future in running:
@@ -104,14 +113,14 @@ def with_threads(driver: Driver, asking: Asking, plan: Plan, ahead: int) -> Iter
 
 async def with_tasks(
     driver: AsyncDriver, asking: Asking, plan: Plan
-) -> AsyncGenerator[list[Outcome], None]:
-    """Yield the outcomes of each batch, ``plan.max_in_flight`` of them being asked at a time."""
+) -> AsyncGenerator[list[Part], None]:
+    """Yield what becomes of each batch, ``plan.max_in_flight`` being asked at a time."""
     question = plan.question
     known = await driver.run(asking.known(question.model, question.version, question.timeout))
-    running: deque[asyncio.Task[list[Outcome]]] = deque()
+    running: deque[asyncio.Task[list[Part]]] = deque()
     try:
         for rows, count in plan.batches(_largest(known)):
-            steps = asking.predict_each(question, rows, count)
+            steps = asking.predict_parts(question, rows, count)
             running.append(asyncio.create_task(driver.run(steps)))
             if len(running) >= plan.max_in_flight:
                 yield await running.popleft()
@@ -123,25 +132,24 @@ async def with_tasks(
         await asyncio.gather(*running, return_exceptions=True)
 
 
-def in_a_loop(open_client: "Callable[[], AsyncClient]", plan: Plan) -> Iterator[Outcome]:
+def in_a_loop(open_client: "Callable[[], AsyncClient]", plan: Plan) -> Batches:
     """Yield what ``with_tasks`` does, from an event loop in a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="predict-many", daemon=True)
     thread.start()
 
-    async def batches() -> AsyncGenerator[list[Outcome], None]:
-        async with open_client() as client, aclosing(client.batches(plan)) as outcomes:
-            async for batch in outcomes:
-                yield batch
+    async def batches() -> AsyncGenerator[list[Part], None]:
+        async with open_client() as client, aclosing(client.batches(plan)) as asked:
+            async for parts in asked:
+                yield parts
 
     answers = batches()
     try:
         while True:
             try:
-                batch = asyncio.run_coroutine_threadsafe(_next(answers), loop).result()
+                yield asyncio.run_coroutine_threadsafe(_next(answers), loop).result()
             except StopAsyncIteration:
                 return
-            yield from batch
     finally:
         asyncio.run_coroutine_threadsafe(_end(answers), loop).result()
         loop.call_soon_threadsafe(loop.stop)
@@ -149,11 +157,11 @@ def in_a_loop(open_client: "Callable[[], AsyncClient]", plan: Plan) -> Iterator[
         loop.close()
 
 
-async def _next(answers: AsyncGenerator[list[Outcome], None]) -> list[Outcome]:
+async def _next(answers: AsyncGenerator[list[Part], None]) -> list[Part]:
     return await anext(answers)
 
 
-async def _end(answers: AsyncGenerator[list[Outcome], None]) -> None:
+async def _end(answers: AsyncGenerator[list[Part], None]) -> None:
     """End what a Ctrl-C has left under way, then close the client."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
@@ -174,8 +182,8 @@ def watched(answers: Iterator[Outcome], rows: object) -> Iterator[Outcome]:
 
 def _asked(
     driver: Driver, asking: Asking, question: Question, rows: object, count: int
-) -> list[Outcome]:
-    return driver.run(asking.predict_each(question, rows, count))
+) -> list[Part]:
+    return driver.run(asking.predict_parts(question, rows, count))
 
 
 def _largest(signature: Signature) -> int:

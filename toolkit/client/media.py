@@ -150,6 +150,11 @@ def folder(
     return chain((first,), items)
 
 
+def gathered(given: object) -> object:
+    """Return rows that come one by one, such as those of ``folder``, as a list; others as is."""
+    return list(given) if isinstance(given, Iterator) and not _is_file(given) else given
+
+
 def to_rows(given: object, inputs: Sequence[TensorMetadata]) -> object:
     """Return images, texts and files as tensors by the name of the input; other rows as they are.
 
@@ -159,8 +164,6 @@ def to_rows(given: object, inputs: Sequence[TensorMetadata]) -> object:
     """
     if isinstance(given, np.ndarray):
         return given
-    if isinstance(given, Iterator) and not _is_file(given):
-        given = list(given)
     columns = _columns(given, inputs)
     if columns is not None:
         specs = {spec.name: spec for spec in inputs}

@@ -37,7 +37,6 @@ from toolkit.errors import (
     UnexpectedError,
 )
 
-_LOOK_AGAIN = 0.02
 _IS_BACK_WITHIN = 0.25
 
 
@@ -181,11 +180,10 @@ class Policy:
                     raise self._all_set_aside(0.0)
                 late = DeadlineExceededError("no time was left for it", hint="allow more seconds")
                 raise asked.error or late
-            if self.replicas.named:
-                yield from self._resolve(asked.deadline)
+            yield from self._resolve(asked.deadline)
             replica = self.replicas.choose(asked.tried)
             if replica is None:
-                wait = max(self.replicas.opens_in(), _LOOK_AGAIN)
+                wait = self.replicas.opens_in()
                 if wait >= left:
                     asked.error = asked.error or self._all_set_aside(wait)
                     raise asked.error

@@ -67,7 +67,7 @@ class Replicas:
         self._options = options
         self._lock = Lock()
         self._turn = 0
-        self.named = [address for address in addresses if address.resolved]
+        self._named = [address for address in addresses if address.resolved]
         self._asked_at: dict[Address, float] = {}
         self._members: dict[Address, set[Address]] = {}
         self._fixed = {address for address in addresses if not address.resolved}
@@ -113,8 +113,9 @@ class Replicas:
         return any(replica.closed and replica not in avoid for replica in self.all)
 
     def opens_in(self) -> float:
-        """Return the seconds until the first of those set aside may be asked again."""
-        return min((replica.opens_in() for replica in self.all), default=0.0)
+        """Return the seconds to wait until one of those set aside may be asked again."""
+        soonest = min((replica.opens_in() for replica in self.all), default=0.0)
+        return max(soonest, _LOOK_AGAIN)
 
     def ended(self, replica: Replica, error: RequestError | None) -> None:
         """Count what came of a request: any answer, a refusal included, closes the circuit."""
@@ -142,11 +143,11 @@ class Replicas:
 
     def due(self) -> Address | None:
         """Return a name whose addresses are to be asked for; the caller does, others go on."""
-        if not self.named:
+        if not self._named:
             return None
         now = time.monotonic()
         with self._lock:
-            for address in self.named:
+            for address in self._named:
                 known = self._asked_at.get(address)
                 if known is None or now - known >= self._options.resolve_every:
                     self._asked_at[address] = now

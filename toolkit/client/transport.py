@@ -141,9 +141,10 @@ class GetRepositoryIndex(Call[tuple[IndexedModel, ...]]):
 
 @dataclass(frozen=True, slots=True)
 class LoadModel(Call[None]):
-    """Load this model, or load it again."""
+    """Load this model, or load it again; ``config`` in place of its ``config.pbtxt``."""
 
     model: str
+    config: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

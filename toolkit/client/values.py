@@ -30,9 +30,7 @@ def convert(array: NDArray[Any], spec: TensorMetadata, where: str) -> NDArray[An
         array = _numbers(array, spec, where)
     if array.dtype.kind not in "biuf":
         raise _no_numbers(array, spec, where)
-    with np.errstate(over="ignore", invalid="ignore"):
-        converted = array.astype(target)
-    lost = _lost(array, converted)
+    converted, lost = cast(array, target)
     if lost.any():
         place = np.unravel_index(int(np.argmax(lost)), lost.shape)
         value = array[place].item()
@@ -45,10 +43,26 @@ def convert(array: NDArray[Any], spec: TensorMetadata, where: str) -> NDArray[An
     return converted
 
 
+def cast(array: NDArray[Any], target: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return numbers in another data type, and where it changed a value beyond rounding."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        converted = array.astype(target)
+    return converted, _lost(array, converted)
+
+
 def shown(value: object) -> str:
     """Return a value as a message shows it: in at most a line's worth."""
     text = repr(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= _LINE else f"{text[:_LINE]}…"
+
+
+def is_utf8(text: str) -> bool:
+    """Say whether a text can be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, as a broken JSON escape leaves it
+        return False
+    return True
 
 
 def place_of(place: Sequence[int | np.intp]) -> str:
@@ -118,11 +132,6 @@ def _no_text(array: NDArray[Any], values: Sequence[Any], where: str) -> InvalidI
         place = place_of(np.unravel_index(index, array.shape))
         if not isinstance(value, (str, bytes)):
             return InvalidInputError(f"{where} takes text, got {shown(value)} in {place}")
-        if isinstance(value, str) and not value.isascii() and not _is_utf8(value):
+        if isinstance(value, str) and not is_utf8(value):
             return InvalidInputError(f"{where}: the text in {place} cannot be written as UTF-8")
     raise AssertionError(where)
-
-
-def _is_utf8(text: str) -> bool:
-    # A lone half of a surrogate pair, as a broken JSON escape leaves it, has no UTF-8.
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -8,9 +8,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.samples import UnreadableError
 from toolkit.tables.cells import Column, from_array, from_values, without
 from toolkit.tables.fitting import Fitter, Piece
-from toolkit.tables.reasons import UnreadableError
 
 _PICKLED = "save numbers and fixed-width text only, for example array.astype('U')"
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.client.tensors import DTYPES
+from toolkit.client.values import cast, is_utf8, shown
 
 Column = tuple[NDArray[Any], dict[int, str]]
 """One value (or tensor) a row, and for each row without one the reason."""
@@ -19,7 +20,6 @@ Column = tuple[NDArray[Any], dict[int, str]]
 # What spreadsheets, R and pandas write where a number is missing.
 _MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "<NA>"})
 _BOOLS: Mapping[str, bool] = {"true": True, "false": False}
-_SHOWN = 40
 _EXACT = 2**53  # From here on a double does not hold every whole number.
 
 
@@ -49,7 +49,7 @@ def from_values(values: Sequence[Any], datatype: str, dims: Sequence[int]) -> Co
     target = DTYPES[datatype]
     alone = len(dims) == 0 or list(dims) == [1]
     if target.kind == "O":
-        if alone and all(type(value) is str for value in values) and _is_unicode("".join(values)):
+        if alone and all(type(value) is str for value in values) and is_utf8("".join(values)):
             return _objects(values), {}
     else:
         if alone and target.kind == "f":
@@ -147,12 +147,7 @@ def _whole(cell: str) -> int:
 def _not_a(value: object, datatype: str) -> str:
     comma = isinstance(value, str) and value.replace(",", "", 1).strip("-").isdigit()
     hint = " (decimals are written with a point)" if comma and "," in str(value) else ""
-    return f"{_shown(value)} is no {datatype}{hint}"
-
-
-def _shown(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+    return f"{shown(value)} is no {datatype}{hint}"
 
 
 def _row_by_row(values: Sequence[Any], datatype: str, dims: Sequence[int]) -> Column:
@@ -198,8 +193,8 @@ def _text(item: Any) -> str:
     if item is None:
         return ""
     if not isinstance(item, str):
-        raise _BadValueError(f"{_shown(item)} is no text")
-    if not _is_unicode(item):
+        raise _BadValueError(f"{shown(item)} is no text")
+    if not is_utf8(item):
         raise _BadValueError("a text cannot be written as UTF-8")
     return item
 
@@ -221,14 +216,6 @@ def _numbers(array: NDArray[Any], datatype: str) -> NDArray[Any]:
     return row
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can write
-        return False
-    return True
-
-
 def _matches(shape: Sequence[int], dims: Sequence[int]) -> bool:
     if not shape and list(dims) == [1]:
         return True
@@ -244,16 +231,7 @@ def _fitted(array: NDArray[Any], datatype: str) -> Column:
         return array, {}
     if array.dtype.kind not in "biuf":
         raise ValueError(f"holds {array.dtype}, the model takes {datatype}")
-    with np.errstate(over="ignore", invalid="ignore"):
-        converted = array.astype(target)
-        if target.kind == "f":
-            lost = np.isinf(converted) & np.isfinite(array)
-        elif target.kind == "b":
-            lost = (array != 0) & (array != 1)
-        else:  # There and back; what wraps around twice changes its sign in between.
-            lost = converted.astype(array.dtype) != array
-            if array.dtype.kind != "b":
-                lost |= (array < 0) != (converted < 0)
+    converted, lost = cast(array, target)
     if not lost.any():
         return converted, {}
     bad = {}

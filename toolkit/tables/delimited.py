@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.samples import UnreadableError
 from toolkit.tables.cells import Column, from_cells
 from toolkit.tables.fitting import Fitter, Piece
-from toolkit.tables.reasons import UnreadableError
 
 _SEPARATORS = ",;\t|"
 _LARGEST_CELL = 1 << 26

@@ -5,9 +5,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from toolkit.samples import UnreadableError
 from toolkit.tables.cells import Column, from_values
 from toolkit.tables.fitting import Fitter, Piece
-from toolkit.tables.reasons import UnreadableError
 
 _KINDS: Mapping[type, str] = {list: "a list", dict: "an object"}
 

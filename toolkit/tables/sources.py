@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from toolkit.errors import SampleError
+from toolkit.samples import UnreadableError
 from toolkit.tables import binary, delimited, formats, json_rows
 from toolkit.tables.files import Files, is_media
 from toolkit.tables.fitting import Fitter, Piece, Takes
-from toolkit.tables.reasons import UnreadableError
 
 _EXAMPLE = """for example '[[5.1, 3.5, 1.4, 0.2]]' or '{"age": [34]}'"""
 
