@@ -19,7 +19,7 @@ help: ## Show this list.
 demo: $(VENV)/demo.done ## Train, convert, prove and deploy real models on the embedded Triton.
 	@$(BIN)/toolkit demo
 
-test: $(VENV)/all.done ## Run the tests against the real embedded Triton.
+test: $(VENV)/all.done $(VENV)/browser.done ## Run the tests against the real embedded Triton.
 	@$(BIN)/toolkit runtime install
 	@$(BIN)/python -m pytest
 
@@ -40,6 +40,17 @@ bench: $(VENV)/all.done ## Measure serving beside FastAPI (needs wrk: apt-get in
 	@$(BIN)/python benchmarks/serving.py
 	@$(PIP) --group bench
 	@$(BIN)/python -m benchmarks.client
+
+# The report is looked at in a real browser: the system's, or the one that playwright fetches.
+$(VENV)/browser.done: $(VENV)/all.done
+	@for browser in chromium chromium-browser google-chrome; do \
+		command -v $$browser >/dev/null && exit 0; done; \
+	echo "installing a browser for the tests (once)"; \
+	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+		apt-get install -qq -y chromium fonts-dejavu-core >/dev/null; \
+	else $(BIN)/playwright install chromium; fi
+	@touch $@
 
 clean: ## Remove the virtual environment and what the demo made; keep your models.
 	@rm -rf $(VENV)

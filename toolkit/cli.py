@@ -14,7 +14,9 @@ import click
 from toolkit import __version__, screen
 from toolkit.conversion_flags import conversion_flags, conversion_options
 from toolkit.errors import ServerNotRunningError, ToolkitError
+from toolkit.loadtest_command import loadtest_command
 from toolkit.options import serving_config, serving_flags
+from toolkit.perf_command import perf_command
 from toolkit.predict_command import predict_command, server_url
 
 _DEFAULT_REPOSITORY = Path("model_repository")
@@ -144,6 +146,8 @@ def status(*, as_json: bool, repository: Path) -> None:
 
 
 toolkit.add_command(predict_command(_DEFAULT_REPOSITORY))
+toolkit.add_command(perf_command(_DEFAULT_REPOSITORY))
+toolkit.add_command(loadtest_command())
 
 
 @toolkit.command()

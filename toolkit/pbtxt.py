@@ -240,6 +240,11 @@ def thread_options(backend: str) -> frozenset[str]:
     return frozenset(_THREAD_PARAMETERS[backend])
 
 
+def thread_parameter(backend: str, option: str) -> str | None:
+    """Return the parameter under which ``backend`` takes a thread option, or None."""
+    return _THREAD_PARAMETERS.get(backend, {}).get(option)
+
+
 def _write_warmup(
     message: Any, spec: ModelSpec, serving: ServingConfig, warmup: Mapping[str, WarmupInput]
 ) -> None:

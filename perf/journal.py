@@ -1,0 +1,179 @@
+"""The journal of a sweep, a tuning or a comparison: JSON Lines, written as it goes.
+
+The first line is a ``Header``, each further one a ``Point``. A line is flushed to the disk
+before the next measurement begins, so what was measured outlives Ctrl-C, a crash and a
+machine that goes down; a last line that is cut off is cut away when the journal is opened
+again.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+from perf.candidates import Candidate
+from perf.measurement import Load, Measurement, Protocol, SharedMemory
+from toolkit.errors import ConfigError
+
+_FORMAT = 1
+
+
+def now() -> str:
+    """Return the time as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a journal is about; ``plan`` says what was asked for, and must be equal to go on.
+
+    ``configuration`` is the model's configuration as the server had it before the first
+    change, in Triton's JSON.
+    """
+
+    command: str
+    model: str
+    plan: Mapping[str, Any]
+    configuration: Mapping[str, Any]
+    machine: Mapping[str, Any]
+    server: Mapping[str, Any]
+    started: str = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One candidate under one load: its measurement, or why there is none."""
+
+    candidate: Candidate
+    load: Load
+    measurement: Measurement | None = None
+    failure: str | None = None
+    at: str = field(default_factory=now)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the point as JSON can hold it."""
+        load = {name: getattr(self.load, name) for name in Load.__slots__}
+        measured = self.measurement.to_json() if self.measurement else None
+        return {
+            "candidate": self.candidate.to_json(),
+            "load": load,
+            "measurement": measured,
+            "failure": self.failure,
+            "at": self.at,
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Read what ``to_json`` gave."""
+        load = dict(record["load"])
+        load["protocol"] = Protocol(load["protocol"])
+        load["shared_memory"] = SharedMemory(load["shared_memory"])
+        measured = record["measurement"]
+        return cls(
+            candidate=Candidate.from_json(record["candidate"]),
+            load=Load(**load),
+            measurement=None if measured is None else Measurement.from_json(measured),
+            failure=record["failure"],
+            at=record["at"],
+        )
+
+
+class Journal:
+    """A journal that is open for writing; use it as a context manager."""
+
+    def __init__(self, path: Path, header: Header, points: tuple[Point, ...], file: TextIO) -> None:
+        self.path = path
+        self.header = header
+        self.points = points
+        self._file = file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def append(self, point: Point) -> None:
+        """Write ``point`` through to the disk."""
+        _write(self._file, point.to_json())
+        self.points = (*self.points, point)
+
+
+def begin(path: Path, header: Header) -> Journal:
+    """Begin a journal at ``path``, or go on with the one that is there.
+
+    Raises ``ConfigError`` when the one that is there is about something else, or is none.
+    """
+    if not path.exists() or not path.stat().st_size:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w", encoding="utf-8")
+        _write(file, {"format": _FORMAT, **{k: getattr(header, k) for k in Header.__slots__}})
+        return Journal(path, header, (), file)
+    earlier, points = read(path)
+    different = _difference(earlier, header)
+    if different:
+        raise ConfigError(
+            f"{path} holds a {earlier.command} of {earlier.model!r} with another {different}",
+            hint="ask for the same to go on with it, or name another file with --output",
+        )
+    _cut_off_the_broken_line(path)
+    return Journal(path, earlier, points, path.open("a", encoding="utf-8"))
+
+
+def read(path: Path) -> tuple[Header, tuple[Point, ...]]:
+    """Return what a journal holds; a last line that was cut off is passed over.
+
+    Raises ``ConfigError`` for a file that is no journal.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"there is no {path}", hint="toolkit perf sweep MODEL") from None
+    except UnicodeDecodeError:
+        raise _no_journal(path, 1, "it is no text") from None
+    lines = text[: text.rfind("\n") + 1].splitlines()
+    number = 1
+    try:
+        first = json.loads(lines[0])
+        if first.pop("format") != _FORMAT:
+            raise _no_journal(path, 1, "it is of another release of this toolkit")
+        header = Header(**first)
+        points = []
+        for number, line in enumerate(lines[1:], start=2):  # noqa: B007 - said in the error
+            points.append(Point.from_json(json.loads(line)))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise _no_journal(path, number, f"{type(error).__name__}: {error}") from error
+    return header, tuple(points)
+
+
+def _no_journal(path: Path, line: int, reason: str) -> ConfigError:
+    return ConfigError(
+        f"{path}, line {line}, is not of a journal of toolkit perf: {reason}",
+        hint="name a file that toolkit perf sweep, tune or compare wrote",
+    )
+
+
+def _difference(earlier: Header, wanted: Header) -> str:
+    for name in ("command", "model", "plan", "configuration"):
+        if _plain(getattr(earlier, name)) != _plain(getattr(wanted, name)):
+            return name
+    return ""
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _cut_off_the_broken_line(path: Path) -> None:
+    with path.open("rb+") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+
+
+def _write(file: TextIO, record: Mapping[str, Any]) -> None:
+    file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    file.flush()
+    os.fsync(file.fileno())
