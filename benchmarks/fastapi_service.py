@@ -39,7 +39,7 @@ _input = _session.get_inputs()[0].name
 
 
 def _run(body: Rows) -> tuple[list[int], list[list[float]]]:
-    rows = np.asarray(body.inputs, dtype=np.float32)
+    rows = np.asarray(body.inputs, dtype=np.float64)
     label, probabilities = _session.run(["label", "probabilities"], {_input: rows})
     return label.tolist(), probabilities.tolist()
 

@@ -36,7 +36,7 @@ def compare_command(default_repository: Path) -> click.Command:
         click.option("--max-rounds", type=click.IntRange(_FEWEST_ROUNDS, _MOST_ROUNDS),
                      help="Go on up to so many while no difference is seen. [default: --rounds]"),
         click.option("--fail-if", type=click.Choice(["slower"]), help="Exit 1 if B is slower."),
-        *shared.load_options(),
+        *shared.load_options(_CONCURRENCY),
         *_settings_options(),
         *shared.target_options(default_repository),
     )  # fmt: skip
@@ -59,7 +59,7 @@ def gate_command(default_repository: Path) -> click.Command:
         click.option("--other-machine", is_flag=True,
                      help="Against figures recorded on another machine."),
         *_plan_options(),
-        *shared.load_options(),
+        *shared.load_options(_CONCURRENCY),
         *_settings_options(),
         *shared.target_options(default_repository),
     )  # fmt: skip
@@ -201,7 +201,7 @@ def _hold(model: str | None, path: Path, flags: Mapping[str, Any]) -> None:
 
 def _refuse_another_load(context: click.Context) -> None:
     """A baseline is held against figures of the same load and the same windows."""
-    options = (*shared.load_options(), *_settings_options())
+    options = (*shared.load_options(_CONCURRENCY), *_settings_options())
     names = {one.name for one in click.command()(shared.decorated(_nothing, options)).params}
     for name in sorted(str(name) for name in names - {"time_limit"}):
         source = context.get_parameter_source(name)
@@ -216,7 +216,7 @@ def _nothing(**_: object) -> None:
 
 
 def _load(flags: Mapping[str, Any]) -> "Load":
-    loads = shared.loads_of(flags, otherwise=_CONCURRENCY)
+    loads = shared.loads_of(flags, _CONCURRENCY)
     if len(loads) > 1:
         raise click.UsageError("a comparison is under one load: give one number, not a range")
     return loads[0]

@@ -79,12 +79,16 @@ class Range(click.ParamType[tuple[float, ...]]):
         return tuple(start + i * step for i in range(count))
 
 
-def load_options(*, concurrency: str | None = None) -> tuple[Decorator, ...]:
-    """Return the options that say which loads; ``loads_of`` reads them."""
+def load_options(*otherwise: int) -> tuple[Decorator, ...]:
+    """Return the options that say which loads; ``loads_of`` reads them.
+
+    ``otherwise`` is what ``loads_of`` is told too.
+    """
+    usual = ",".join(map(str, otherwise))
     return (
-        click.option("--concurrency-range", type=Range(int, 1), default=concurrency,
-                     show_default=bool(concurrency),
-                     help="Requests under way: 32, 1,8,32 or start:end:step."),
+        click.option("--concurrency-range", type=Range(int, 1),
+                     help="Requests under way: 32, 1,8,32 or start:end:step."
+                     f" [default: {usual}; none with a rate]"),
         click.option("--request-rate-range", type=Range(float, 1e-3),
                      help="Requests a second, whatever comes back."),
         click.option("-b", "--batch-size", "batch_sizes", type=Range(int, 1), default="1",
@@ -96,7 +100,7 @@ def load_options(*, concurrency: str | None = None) -> tuple[Decorator, ...]:
     )  # fmt: skip
 
 
-def loads_of(flags: Mapping[str, Any], *, otherwise: int = 1) -> "tuple[Load, ...]":
+def loads_of(flags: Mapping[str, Any], *otherwise: int) -> "tuple[Load, ...]":
     """Return a load for each figure in ``flags``; concurrency ``otherwise`` where none is."""
     from perf.measurement import Load, Protocol, SharedMemory
 
@@ -107,7 +111,7 @@ def loads_of(flags: Mapping[str, Any], *, otherwise: int = 1) -> "tuple[Load, ..
     asked: list[dict[str, Any]] = (
         [{"request_rate": rate} for rate in rates]
         if rates
-        else [{"concurrency": callers} for callers in flags["concurrency_range"] or (otherwise,)]
+        else [{"concurrency": callers} for callers in flags["concurrency_range"] or otherwise]
     )
     return tuple(
         Load(**one, batch_size=rows, protocol=protocol, shared_memory=memory)
@@ -130,8 +134,8 @@ def settings_options() -> tuple[Decorator, ...]:
                      help="Judge stability by this percentile, not by the mean."),
         click.option("--time-limit", type=click.FloatRange(1), default=120.0, show_default=True,
                      help="Seconds for one measurement."),
-        click.option("--input-data", help="zero, random or a file of perf_analyzer's JSON."
-                     " [default: rows of the model's own proof]"),
+        click.option("--input-data", help="zero, random, or a file of rows."
+                     " [default: rows of the model's own sample]"),
     )  # fmt: skip
 
 

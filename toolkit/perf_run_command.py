@@ -40,7 +40,7 @@ def run_command(default_repository: Path) -> click.Command:
     """Return the command; ``default_repository`` is where its server is looked for."""
     options = (
         click.argument("model"),
-        *load_options(concurrency=None),
+        *load_options(1),
         click.option("--request-distribution", type=click.Choice(["constant", "poisson"]),
                      default="constant", show_default=True,
                      help="Of the requests of a rate over time."),
@@ -70,7 +70,7 @@ def _run(
     from perf.measuring import measure
     from perf.report import write_csv
 
-    loads = loads_of(flags)
+    loads = loads_of(flags, 1)
     settings = replace(
         settings_of(flags),
         distribution=Distribution(flags["request_distribution"]),

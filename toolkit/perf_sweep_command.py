@@ -17,12 +17,14 @@ from toolkit.perf_options import (
 from toolkit.perf_session import bar, measurer, measuring, opened
 from toolkit.perf_space_options import space_of, space_options
 
+_CALLERS = (1, 8, 32)
+
 
 def sweep_command(default_repository: Path) -> click.Command:
     """Return the command; ``default_repository`` is where its server is looked for."""
     options = (
         click.argument("model"),
-        *load_options(concurrency="1,8,32"),
+        *load_options(*_CALLERS),
         *space_options(),
         *settings_options(),
         *target_options(default_repository),
@@ -43,7 +45,7 @@ def _sweep(model: str, output: Path | None, *, fresh: bool, **flags: Any) -> Non
     from perf.space import grid
     from perf.trials import Trials, sweep, table
 
-    loads, space = loads_of(flags), space_of(flags)
+    loads, space = loads_of(flags, *_CALLERS), space_of(flags)
     target = target_of(model, flags)
     path = output or Path(f"{model}-sweep.jsonl")
     plan = {"space": space.to_json(), "loads": [str(load) for load in loads], **measuring(flags)}

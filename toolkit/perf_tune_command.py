@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from perf.tuning import Contender, Outcome
 
 _FEWEST, _MOST, _SHARE = 16, 60, 10
+_CALLERS = 32
 
 
 def tune_command(default_repository: Path) -> click.Command:
@@ -46,7 +47,7 @@ def tune_command(default_repository: Path) -> click.Command:
         click.option("--apply", is_flag=True, help="Write the winner into config.pbtxt and load"
                      " it."),
         click.option("--seed", default=0, show_default=True, help="Of the search."),
-        *load_options(concurrency="32"),
+        *load_options(_CALLERS),
         *space_options(),
         *settings_options(),
         *target_options(default_repository),
@@ -66,7 +67,7 @@ def _tune(model: str, output: Path | None, *, fresh: bool, apply: bool, **flags:
     from perf.trials import Trials, table
     from perf.tuning import Search
 
-    goal, loads = _goal(flags), loads_of(flags)
+    goal, loads = _goal(flags), loads_of(flags, _CALLERS)
     target = target_of(model, flags)
     if apply and target.entry is None:
         raise ConfigError(

@@ -201,3 +201,18 @@ def test_the_journal_is_json_that_others_can_read(run: Run, served: Path, tmp_pa
     head, point = map(json.loads, path.read_text().splitlines())
     assert head["command"] == "sweep"
     assert point["measurement"]["inferences_per_second"] > 0
+
+
+def test_a_rate_takes_the_place_of_the_usual_callers(
+    run: Run, served: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "echo.jsonl"
+    command = ("perf", "sweep", "echo", "--repository", served, "-o", path, "-r", 3, "-s", 999)
+
+    ended = run(*command, "-p", 300, "--request-rate-range", "40")
+    assert ended.code == 0, ended.err
+    assert asked(path) == [("as served", "40 requests/s")]
+
+    both = run(*command, "--request-rate-range", "40", "--concurrency-range", "4")
+    assert both.code == 2
+    assert "exclude each other" in both.err
