@@ -8,14 +8,15 @@ again.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, Self, TextIO, cast
 
 from perf.candidates import Candidate
-from perf.measurement import Load, Measurement, Protocol, SharedMemory
+from perf.measurement import Load, Measurement, mapping, require_types
 from toolkit.errors import ConfigError
 
 _FORMAT = 1
@@ -42,6 +43,19 @@ class Header:
     server: Mapping[str, Any]
     started: str = field(default_factory=now)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the header as JSON can hold it, with the format of the journal."""
+        return {"format": _FORMAT, **{name: getattr(self, name) for name in Header.__slots__}}
+
+    @classmethod
+    def from_json(cls, record: object) -> Self:
+        """Read what ``to_json`` gave; raises as ``Measurement.from_json``."""
+        known = dict(mapping(record))
+        if known.pop("format") != _FORMAT:
+            raise ValueError("it is of another release of this toolkit")
+        require_types(cls, known)
+        return cls(**known)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
@@ -66,19 +80,21 @@ class Point:
         }
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Self:
-        """Read what ``to_json`` gave."""
-        load = dict(record["load"])
-        load["protocol"] = Protocol(load["protocol"])
-        load["shared_memory"] = SharedMemory(load["shared_memory"])
-        measured = record["measurement"]
-        return cls(
-            candidate=Candidate.from_json(record["candidate"]),
-            load=Load(**load),
-            measurement=None if measured is None else Measurement.from_json(measured),
-            failure=record["failure"],
-            at=record["at"],
-        )
+    def from_json(cls, record: object) -> Self:
+        """Read what ``to_json`` gave; raises as ``Measurement.from_json``."""
+        given = mapping(record)
+        candidate = Candidate.from_json(mapping(given["candidate"]))
+        require_types(Candidate, candidate.changes())
+        measured = given["measurement"]
+        known = {
+            "candidate": candidate,
+            "load": Load.from_json(given["load"]),
+            "measurement": None if measured is None else Measurement.from_json(measured),
+            "failure": given["failure"],
+            "at": given["at"],
+        }
+        require_types(cls, known)
+        return cls(**known)
 
 
 class Journal:
@@ -109,8 +125,8 @@ def begin(path: Path, header: Header) -> Journal:
     """
     if not path.exists() or not path.stat().st_size:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w", encoding="utf-8")
-        _write(file, {"format": _FORMAT, **{k: getattr(header, k) for k in Header.__slots__}})
+        file = _opened(path, "w")
+        _write(file, header.to_json())
         return Journal(path, header, (), file)
     earlier, points = read(path)
     different = _difference(earlier, header)
@@ -120,7 +136,7 @@ def begin(path: Path, header: Header) -> Journal:
             hint="ask for the same to go on with it, or name another file with --output",
         )
     _cut_off_the_broken_line(path)
-    return Journal(path, earlier, points, path.open("a", encoding="utf-8"))
+    return Journal(path, earlier, points, _opened(path, "a"))
 
 
 def read(path: Path) -> tuple[Header, tuple[Point, ...]]:
@@ -129,24 +145,35 @@ def read(path: Path) -> tuple[Header, tuple[Point, ...]]:
     Raises ``ConfigError`` for a file that is no journal.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"there is no {path}", hint="toolkit perf sweep MODEL") from None
-    except UnicodeDecodeError:
-        raise _no_journal(path, 1, "it is no text") from None
-    lines = text[: text.rfind("\n") + 1].splitlines()
-    number = 1
-    try:
-        first = json.loads(lines[0])
-        if first.pop("format") != _FORMAT:
-            raise _no_journal(path, 1, "it is of another release of this toolkit")
-        header = Header(**first)
-        points = []
-        for number, line in enumerate(lines[1:], start=2):  # noqa: B007 - said in the error
-            points.append(Point.from_json(json.loads(line)))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise _no_journal(path, number, f"{type(error).__name__}: {error}") from error
+    # Whole lines alone are text: one may be cut off within a character.
+    lines = content.split(b"\n")[:-1]
+    with _said_of(path, 1):
+        if not lines:
+            raise ValueError("it has no line that ends")
+        header = Header.from_json(json.loads(lines[0].decode()))
+    points = []
+    for number, line in enumerate(lines[1:], start=2):
+        with _said_of(path, number):
+            points.append(Point.from_json(json.loads(line.decode())))
     return header, tuple(points)
+
+
+@contextmanager
+def _said_of(path: Path, line: int) -> Iterator[None]:
+    """Say of what line it is that it cannot be read, and why."""
+    try:
+        yield
+    except UnicodeDecodeError:
+        raise _no_journal(path, line, "it is no text") from None
+    except RecursionError:
+        raise _no_journal(path, line, "it is nested too deeply") from None
+    except KeyError as error:
+        raise _no_journal(path, line, f"it has no {error}") from None
+    except (ValueError, TypeError, ConfigError) as error:
+        raise _no_journal(path, line, str(error)) from error
 
 
 def _no_journal(path: Path, line: int, reason: str) -> ConfigError:
@@ -171,6 +198,11 @@ def _cut_off_the_broken_line(path: Path) -> None:
     with path.open("rb+") as file:
         content = file.read()
         file.truncate(content.rfind(b"\n") + 1)
+
+
+def _opened(path: Path, mode: str) -> TextIO:
+    # A name of a file may hold half a surrogate pair; escaped it is JSON, which reads it again.
+    return cast("TextIO", path.open(mode, encoding="utf-8", errors="backslashreplace"))
 
 
 def _write(file: TextIO, record: Mapping[str, Any]) -> None:

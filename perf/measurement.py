@@ -1,10 +1,13 @@
 """What is measured: a load, and what a server did under it. Units are in the names."""
 
 import math
+import reprlib
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Self
+from types import UnionType
+from typing import Any, Self, get_args, get_origin
 
 from toolkit.errors import ConfigError
 
@@ -56,6 +59,15 @@ class Load:
         )
         return asked if self.batch_size == 1 else f"{asked}, {self.batch_size} rows each"
 
+    @classmethod
+    def from_json(cls, record: object) -> Self:
+        """Read the fields of a load; raises as ``Measurement.from_json``, and ``ConfigError``."""
+        known = dict(mapping(record))
+        known["protocol"] = Protocol(known["protocol"])
+        known["shared_memory"] = SharedMemory(known["shared_memory"])
+        require_types(cls, known)
+        return cls(**known)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
@@ -64,7 +76,8 @@ class Measurement:
     Latencies are of whole requests, as their callers saw them. ``client_send``,
     ``client_receive`` and ``network`` are perf_analyzer's shares of the mean request,
     ``queue`` and the three computes the server's; ``overhead`` is what the server spent
-    besides. A percentile that was not reported is NaN.
+    besides. A latency that was not reported, the mean or a percentile, is NaN; all other
+    numbers are finite.
     """
 
     load: Load
@@ -108,20 +121,61 @@ class Measurement:
         return {key: None if _is_nan(value) else value for key, value in record.items()}
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Self:
+    def from_json(cls, record: object) -> Self:
         """Read what ``to_json`` gave; keys that are not known are passed over.
 
-        Raises ``KeyError``, ``TypeError`` or ``ValueError`` for anything else.
+        Raises ``KeyError``, ``TypeError``, ``ValueError`` or ``ConfigError`` for anything
+        else, such as a value of another type than its field's.
         """
-        known = {one.name: record[one.name] for one in fields(cls) if one.name in record}
-        for name in ("mean_us", "p50_us", "p90_us", "p95_us", "p99_us"):
-            known[name] = math.nan if known[name] is None else float(known[name])
-        load = dict(known["load"])
-        load["protocol"] = Protocol(load["protocol"])
-        load["shared_memory"] = SharedMemory(load["shared_memory"])
-        known["load"] = Load(**load)
-        known["batch_sizes"] = {int(rows): n for rows, n in known["batch_sizes"].items()}
-        return cls(**known)
+        given = mapping(record)
+        known = {one.name: given[one.name] for one in fields(cls) if one.name in given}
+        known["load"] = Load.from_json(known["load"])
+        known["batch_sizes"] = {int(rows): n for rows, n in mapping(known["batch_sizes"]).items()}
+        missing = {name: math.nan for name in _MAY_BE_MISSING if known[name] is None}
+        require_types(cls, {name: one for name, one in known.items() if name not in missing})
+        return cls(**{**known, **missing})
+
+
+_MAY_BE_MISSING = ("mean_us", "p50_us", "p90_us", "p95_us", "p99_us")
+
+
+def mapping(record: object) -> Mapping[str, Any]:
+    """Return ``record`` where it is a JSON object; ``TypeError`` for anything else."""
+    if not isinstance(record, Mapping):
+        raise TypeError(f"{reprlib.repr(record)} is no JSON object")
+    return record
+
+
+def require_types(declared: type, values: Mapping[str, Any]) -> None:
+    """Raise ``TypeError`` for a value of another type than ``declared``'s field of its name.
+
+    True is no number, a whole number serves as a float, and floats are finite. Names that
+    are no fields are left to the class itself.
+    """
+    for one in fields(declared):
+        if one.name in values and not _is_a(values[one.name], one.type):
+            wanted = getattr(one.type, "__name__", str(one.type))
+            raise TypeError(f"{one.name} is {reprlib.repr(values[one.name])}, not {wanted}")
+
+
+def _is_a(value: object, declared: Any) -> bool:
+    origin, inner = get_origin(declared), get_args(declared)
+    if declared is Any:
+        return True
+    if origin is UnionType:
+        return any(_is_a(value, one) for one in inner)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_is_a(one, inner[0]) for one in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(
+            _is_a(key, inner[0]) and _is_a(one, inner[1]) for key, one in value.items()
+        )
+    if declared in {int, float}:
+        wanted = (int, float) if declared is float else int
+        # Whole numbers may be too large for a float, which isfinite does not survive.
+        finite = isinstance(value, wanted) and abs(value) <= sys.float_info.max
+        return finite and not isinstance(value, bool)
+    return isinstance(value, declared)
 
 
 def _is_nan(value: object) -> bool:

@@ -73,12 +73,14 @@ def counts(name: str, values: Mapping[str, Any], config: Mapping[str, Any]) -> b
 def neighbours(
     values: Mapping[str, Any], choices: Mapping[str, Sequence[Any]]
 ) -> Iterator[dict[str, Any]]:
-    """Yield ``values`` with one setting changed, the next value up or down before farther ones.
+    """Yield ``values`` with one setting changed, those first that most often matter.
 
-    The shortest queue delay and a preferred size come first, and together: each means little
-    without the other.
+    The largest batch; then the shortest queue delay and a preferred size, together, for each
+    means little without the other; then one step in each setting, and then two.
     """
     delay, preferred = _OF_THE_BATCHER
+    for size in reversed(choices.get("max_batch_size", ())):
+        yield {**values, "max_batch_size": size}
     if delay in choices and preferred in choices:
         for both in itertools.product(choices[delay][1:2], choices[preferred]):
             yield {**values, **dict(zip((delay, preferred), both, strict=True))}
@@ -110,12 +112,13 @@ def usual(
     if not configuration.batches(config):
         return space
     most = max((*concurrency, 1)) * rows
-    sizes = [size for size in (4, 16, 64, 256) if size >= rows]
+    # More rows than are ever under way are as good as any number of them.
+    sizes = {max(most // share, rows, 1) for share in (8, 4, 2)} | {int(config["max_batch_size"])}
     return replace(
         space,
         dynamic_batching=(True, False),
-        max_batch_size=tuple(dict.fromkeys((*sizes, int(config["max_batch_size"])))),
-        max_queue_delay_microseconds=(0, 100, 500, 2000),
+        max_batch_size=tuple(sorted(size for size in sizes if size > 1)),
+        max_queue_delay_microseconds=(0, 100, 300, 1000, 3000),
         preferred_batch_size=((), *_halves(most)),
     )
 

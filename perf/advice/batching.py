@@ -4,16 +4,17 @@ import math
 
 from perf.advice.evidence import Evidence
 from perf.advice.found import Advice, micros, percent
-from perf.advice.setting import how_to
+from perf.advice.setting import QUEUE_LIMITS
 from perf.candidates import Candidate
 
-SHORTEST_DELAY_US = 1
-"""No wait to speak of. At 0 the batcher of Triton 2.51 can miss that a request has come, and
-then sleeps out 500 ms of its own: one caller got 5 answers a second, and 1,367 at 1 µs."""
-
 MISSED_US = 1_000.0
-MISSED_EXECUTIONS = 3.0
-"""A queue longer than both while the instances idle is no wait for an execution."""
+"""A shorter wait is none of a batcher that sleeps, which takes up to 500 ms."""
+
+LEAST_BUSY = 0.01
+"""Of instances that execute less, no gain is told that much."""
+
+SPARE_CORES = 0.25
+"""Fewer idle cores than this are none: some time is always lost between two tasks."""
 
 IDLE = 0.7
 """Instances that execute less of the time are not what requests wait for."""
@@ -32,40 +33,55 @@ DELAY_SLACK = 1.5
 WORTH = 1.1
 """The least gain that is worth a change: below it two runs of the same differ by as much."""
 
-QUEUES = 0.5
-"""A queue longer than this part of an execution is one: half is the mean rest of an
-execution that is under way when a request comes."""
-
 MOSTLY = 0.5
 NEVER = 0.1
 """The shares of the executions that count as the rule, and as none to speak of."""
 
-DELAY_OF_EXECUTION = 0.25
 LONGEST_DELAY_US = 1_000
-"""The delay to try: a part of an execution, so that waiting for more never costs much."""
+"""The delay to try is a quarter of an execution, and no more than this."""
 
 LARGEST_STEP = 8
 """``max_batch_size`` is raised by no more at once: memory grows with it."""
 
 
 def missed_wake_ups(seen: Evidence) -> Advice | None:
-    """Advise a delay of 1 µs where requests wait though there is none and nothing runs."""
-    counted, setting = seen.counted, seen.setting
-    queue, execution = counted.mean_queue_us, counted.mean_execution_us
-    waits = queue > max(MISSED_US, MISSED_EXECUTIONS * execution)
-    if not (setting.dynamic_batching and not setting.queue_delay_us and waits and seen.busy < IDLE):
+    """Advise a queue without limits where requests wait long while the instances idle.
+
+    Triton 2.51 loses wake-ups of its batcher where its queue has a limit or priorities:
+    requests then wait up to 500 ms, at any delay. Core pull request 509 (26.08) mends the
+    counter that such a batcher waits by (triton-inference-server/server issue 8870). With
+    several instances it is rare, and a wait is put down to the cores where none is idle.
+    """
+    counted, setting, idle = seen.counted, seen.setting, seen.machine.idle_cores
+    queue = counted.mean_queue_us
+    if not (setting.dynamic_batching and setting.queue_limits and seen.waits_unexplained):
         return None
-    candidate = Candidate(max_queue_delay_microseconds=SHORTEST_DELAY_US)
+    if queue < MISSED_US or not seen.busy < MOSTLY:
+        return None
+    if seen.instances > 1 and idle is not None and idle < SPARE_CORES:
+        return None
+    limits = ", ".join(setting.queue_limits)
+    flags = " ".join(QUEUE_LIMITS[name] for name in setting.queue_limits)
+    more = () if seen.instances > 1 else ("or have two instances, where it is rare",)
     return Advice(
         kind="batcher_sleeps",
         title="The batcher sleeps while requests wait",
-        why=f"a request waits {micros(queue)} in the queue though no delay is set, the"
-        f" instances execute only {percent(seen.busy)} of the time and an execution takes"
-        f" {micros(execution)}. With a delay of 0 Triton 2.51 can miss a request and sleep on"
-        " for up to 500 ms; with 1 µs it does not",
-        change=how_to(setting, candidate, "latency"),
-        candidate=candidate,
-        gain=counted.mean_request_us / max(counted.mean_request_us - queue, 1.0),
+        why=f"a request waits {micros(queue)} in the queue though the instances execute only"
+        f" {percent(seen.busy)} of the time, an execution takes"
+        f" {micros(counted.mean_execution_us)} and the delay is"
+        f" {micros(setting.queue_delay_us)}. With a limit on the queue ({limits}) Triton before"
+        " 26.08 can miss that a request has come, and sleeps on for up to 500 ms",
+        change=(
+            f"take out of config.pbtxt, in dynamic_batching: {limits}",
+            f"or convert again with: {flags}",
+            f"then: toolkit deploy {setting.model}",
+            "or serve it by Triton 26.08 or later",
+            *more,
+        ),
+        # What waits for an execution waits on, and no instance executes more than all the time.
+        gain=min(
+            seen.gain_without(queue - counted.mean_execution_us), 1 / max(seen.busy, LEAST_BUSY)
+        ),
     )
 
 
@@ -77,14 +93,12 @@ def delay_too_long(seen: Evidence) -> Advice | None:
     is_the_delay = DELAY_PART * delay <= queue <= DELAY_SLACK * delay + execution
     # Without a busy share a queue as long as the delay may be one for a full instance.
     idle = seen.busy < IDLE or (math.isnan(seen.busy) and joined < ALONE)
-    gain = counted.mean_request_us / max(counted.mean_request_us - queue, 1.0)
-    if not (setting.dynamic_batching and delay > SHORTEST_DELAY_US and is_the_delay):
-        return None
-    if not idle or gain < WORTH:
+    gain = seen.gain_without(min(queue, delay))
+    if not (setting.dynamic_batching and is_the_delay and idle and gain >= WORTH):
         return None
     kind, title, reason = _which_wait(seen)
     candidate = Candidate(
-        max_queue_delay_microseconds=SHORTEST_DELAY_US,
+        max_queue_delay_microseconds=0,
         preferred_batch_size=() if setting.preferred_batch_size else None,
     )
     busy = (
@@ -96,7 +110,7 @@ def delay_too_long(seen: Evidence) -> Advice | None:
         why=f"requests wait {micros(queue)} of their {micros(counted.mean_request_us)} in the"
         f" queue, the delay is {micros(delay)}, and {reason}{busy}. What waits while an"
         " execution runs is joined without a delay too",
-        change=how_to(setting, candidate, "latency"),
+        objective="latency",
         candidate=candidate,
         gain=gain,
     )
@@ -136,7 +150,6 @@ def no_batcher(seen: Evidence) -> Advice | None:
     counted, setting = seen.counted, seen.setting
     if setting.dynamic_batching or setting.sequence_batching or not _queues(seen):
         return None
-    together = seen.in_flight / seen.instances
     numbers = f"{_the_queue(seen)}, and each execution takes one request"
     if not setting.max_batch_size:
         return Advice(
@@ -150,78 +163,61 @@ def no_batcher(seen: Evidence) -> Advice | None:
         )
     if counted.rows_per_request > setting.max_batch_size * MOSTLY:
         return None
-    rows = counted.rows_per_request
-    cost = seen.cost()
-    possible = min(together * rows if together > 1 else 2 * rows, setting.max_batch_size)
+    rows, cost = counted.rows_per_request, seen.cost()
+    together = seen.rows_together if seen.rows_together > rows else 2 * rows
+    possible = min(together, setting.max_batch_size)
     gain = cost.gain(possible, rows) if cost else None
     if (possible / rows if gain is None else gain) < WORTH:
         return None
-    candidate = Candidate(dynamic_batching=True, max_queue_delay_microseconds=SHORTEST_DELAY_US)
     return Advice(
         kind="no_dynamic_batching",
         title="Switch dynamic batching on",
         why=f"{numbers}: dynamic batching is off. With it what waits goes in one execution of"
         f" up to {setting.max_batch_size} rows",
-        change=how_to(setting, candidate, "throughput"),
-        candidate=candidate,
+        candidate=Candidate(dynamic_batching=True),
         gain=gain,
         bound=possible / rows,
     )
 
 
-def delay_too_short(seen: Evidence) -> Advice | None:
-    """Advise a delay where full instances run small batches and larger ones cost less."""
-    counted, setting = seen.counted, seen.setting
-    execution, cost = counted.mean_execution_us, seen.cost()
-    delay = max(min(round(execution * DELAY_OF_EXECUTION, -1), LONGEST_DELAY_US), 10)
-    room = min(seen.in_flight * counted.rows_per_request / seen.instances, setting.max_batch_size)
+def batches_are_small(seen: Evidence) -> Advice | None:
+    """Advise a delay, or no preferred sizes, where full instances run small batches.
+
+    At a delay of 0 Triton 2.51 sends a batch off once it has a preferred size, and joins
+    nothing more to it; with a delay, what comes before the execution begins still goes in.
+    """
+    counted, setting, cost = seen.counted, seen.setting, seen.cost()
     if not (setting.dynamic_batching and seen.busy >= BUSY and _queues(seen)) or cost is None:
         return None
-    gain = cost.gain(room, counted.mean_batch_size)
-    few = counted.mean_batch_size < MOSTLY * room and setting.queue_delay_us < MOSTLY * delay
-    if setting.preferred_batch_size or not few or gain < WORTH:
+    rows, sizes = min(seen.rows_together, setting.max_batch_size), setting.preferred_batch_size
+    gain = cost.gain(rows, counted.mean_batch_size)
+    delay = max(min(round(counted.mean_execution_us / 4, -1), LONGEST_DELAY_US), 10)
+    if sizes:
+        small = seen.preferred_share >= MOSTLY and rows > max(sizes)
+    else:
+        small = max(counted.mean_batch_size / rows, setting.queue_delay_us / delay) < MOSTLY
+    if not small or gain < WORTH:
         return None
-    candidate = Candidate(max_queue_delay_microseconds=int(delay))
+    why = (
+        f"the instances execute {percent(seen.busy)} of the time, in batches of"
+        f" {counted.mean_batch_size:.1f} rows while {seen.in_flight:.0f} requests are under way,"
+        f" and {cost}"
+    )
+    if sizes:
+        return Advice(
+            kind="preferred_sizes_too_small",
+            title="The preferred sizes keep the batches small",
+            why=f"{why}. {percent(seen.preferred_share)} of the executions have a preferred size"
+            f" (at most {max(sizes)} rows)",
+            candidate=Candidate(preferred_batch_size=()),
+            gain=gain,
+        )
     return Advice(
         kind="delay_too_short",
         title="Let requests wait a little for each other",
-        why=f"the instances execute {percent(seen.busy)} of the time, in batches of"
-        f" {counted.mean_batch_size:.1f} rows while {seen.in_flight:.0f} requests are under way,"
-        f" and an execution costs {micros(cost.fixed_us)} before its first row and"
-        f" {micros(cost.row_us)} a row. The delay is {micros(setting.queue_delay_us)}, a quarter"
-        f" of an execution is {micros(delay)}",
-        change=how_to(setting, candidate, "throughput"),
-        candidate=candidate,
-        gain=gain,
-    )
-
-
-def preferred_sizes_too_small(seen: Evidence) -> Advice | None:
-    """Advise no preferred sizes where they cut the queue into small batches.
-
-    Seen in 2.51 at a delay of 0; with 1 µs all that waits goes in one batch.
-    """
-    counted, setting, cost = seen.counted, seen.setting, seen.cost()
-    sizes = setting.preferred_batch_size
-    if not sizes or max(sizes) >= setting.max_batch_size or not _queues(seen) or cost is None:
-        return None
-    rows = min(seen.in_flight * counted.rows_per_request / seen.instances, setting.max_batch_size)
-    gain = cost.gain(rows, counted.mean_batch_size)
-    if seen.preferred_share < MOSTLY or seen.busy < BUSY or rows <= max(sizes) or gain < WORTH:
-        return None
-    candidate = Candidate(
-        preferred_batch_size=(),
-        max_queue_delay_microseconds=None if setting.queue_delay_us else SHORTEST_DELAY_US,
-    )
-    return Advice(
-        kind="preferred_sizes_too_small",
-        title="The preferred sizes keep the batches small",
-        why=f"{percent(seen.preferred_share)} of the executions have a preferred size (at most"
-        f" {max(sizes)} rows) while {seen.in_flight:.0f} requests are under way and the instances"
-        f" execute {percent(seen.busy)} of the time; an execution costs {micros(cost.fixed_us)}"
-        f" before its first row and {micros(cost.row_us)} a row",
-        change=how_to(setting, candidate, "throughput"),
-        candidate=candidate,
+        why=f"{why}. The delay is {micros(setting.queue_delay_us)}, a quarter of an execution is"
+        f" {micros(delay)}",
+        candidate=Candidate(max_queue_delay_microseconds=int(delay)),
         gain=gain,
     )
 
@@ -232,25 +228,18 @@ def batches_are_full(seen: Evidence) -> Advice | None:
     most = setting.max_batch_size
     if not most or seen.full_share < MOSTLY or not _queues(seen) or seen.busy < BUSY:
         return None
-    waiting = seen.in_flight * counted.rows_per_request / seen.instances
-    wanted = 1 << math.ceil(math.log2(max(waiting, 2 * most)))
+    wanted = 1 << math.ceil(math.log2(max(seen.rows_together, 2 * most)))
     larger = min(wanted, LARGEST_STEP * most)
     gain = cost.gain(larger, counted.mean_batch_size) if cost else None
     cheaper = gain is None or gain >= WORTH
-    if not (setting.dynamic_batching and waiting > most and cheaper):
+    if not (setting.dynamic_batching and seen.rows_together > most and cheaper):
         return None
-    candidate = Candidate(max_batch_size=larger)
-    costs = "" if cost is None else (
-        f"; an execution costs {micros(cost.fixed_us)} before its first row and"
-        f" {micros(cost.row_us)} a row"
-    )  # fmt: skip
     return Advice(
         kind="batches_are_full",
         title=f"Let more than {most} rows go in one execution",
         why=f"{percent(seen.full_share)} of the executions are full (max_batch_size {most}), and"
-        f" {_the_queue(seen)}{costs}",
-        change=how_to(setting, candidate, "throughput"),
-        candidate=candidate,
+        f" {_the_queue(seen)}{f'; {cost}' if cost else ''}",
+        candidate=Candidate(max_batch_size=larger),
         gain=gain,
         bound=larger / most,
     )
@@ -258,10 +247,8 @@ def batches_are_full(seen: Evidence) -> Advice | None:
 
 def _queues(seen: Evidence) -> bool:
     """Whether requests wait for an instance that executes, and not for a delay or a core."""
-    counted = seen.counted
-    beyond = counted.mean_queue_us - seen.setting.queue_delay_us
     overlap = math.isnan(seen.in_flight) or seen.in_flight > seen.instances
-    return beyond > QUEUES * counted.mean_execution_us and overlap and not seen.busy < IDLE
+    return seen.waits_for_executions and overlap and not seen.busy < IDLE
 
 
 def _the_queue(seen: Evidence) -> str:

@@ -3,7 +3,6 @@
 from perf.advice.batching import MOSTLY
 from perf.advice.evidence import Evidence
 from perf.advice.found import Advice, micros, percent
-from perf.advice.setting import how_to
 from perf.candidates import Candidate
 
 FEW_REQUESTS = 30
@@ -25,6 +24,14 @@ HALF = 0.5
 
 LARGEST_REQUEST = 64
 """Rows a request to try where no larger batch was seen yet."""
+
+HALF_A_MINUTE_US = 30_000_000
+"""A longer limit is not what requests fail of."""
+
+FULL_QUEUE = 0.5
+"""A queue that is half full in the mean is full now and then: 32 callers kept one of 16 at 11."""
+
+ROOMIER = 8
 
 
 def no_traffic(seen: Evidence) -> Advice | None:
@@ -57,27 +64,20 @@ def failures(seen: Evidence) -> Advice | None:
     if not counted.failures:
         return None
     asked = counted.requests + counted.failures
-    reasons = []
+    why = (
+        f"{counted.failures:,} of {asked:,} requests failed"
+        f" ({100 * counted.failures / asked:.1f} %)"
+    )
     change = [f"see what the server says: toolkit logs, toolkit verify {setting.model}"]
     if 0 < setting.timeout_us <= HALF_A_MINUTE_US:
-        reasons.append(
-            f"a request may wait {micros(setting.timeout_us)} (default_timeout_microseconds), and"
+        why += (
+            f"; a request may wait {micros(setting.timeout_us)} (default_timeout_microseconds), and"
             f" the mean one waits {micros(counted.mean_queue_us)}"
         )
         change.append("if they wait too long: raise default_timeout_microseconds, or serve faster")
-    because = "; ".join(["", *reasons])
     return Advice(
-        kind="failures",
-        title="Requests fail",
-        why=f"{counted.failures:,} of {asked:,} requests failed"
-        f" ({counted.failures / asked:.1%}){because}".replace("%)", " %)"),
-        change=tuple(change),
-        urgent=True,
+        kind="failures", title="Requests fail", why=why, change=tuple(change), urgent=True
     )
-
-
-HALF_A_MINUTE_US = 30_000_000
-"""A longer limit is not what requests fail of; that of convert is half an hour."""
 
 
 def queue_is_full(seen: Evidence) -> Advice | None:
@@ -92,22 +92,16 @@ def queue_is_full(seen: Evidence) -> Advice | None:
         title="The queue is full: requests are refused, and Triton does not count them",
         why=f"{waiting:.1f} requests wait on average and max_queue_size lets {limit} wait; what"
         f" comes then is answered with 503. {seen.counted.requests:,} were answered, after"
-        f" {micros(seen.counted.mean_queue_us)} in the queue. Under many refusals the batcher of"
-        " Triton 2.51 sleeps besides, for up to 500 ms",
+        f" {micros(seen.counted.mean_queue_us)} in the queue. With this limit the batcher of"
+        " Triton before 26.08 can miss requests besides, and sleep on for up to 500 ms",
         change=(
             f"in config.pbtxt: dynamic_batching {{ default_queue_policy {{ {size} }} }}",
-            f"or convert again with: --max-queue-size {larger}",
+            f"or convert again with: --max-queue-size {larger} (0: no limit)",
             f"then: toolkit deploy {setting.model}",
             "callers that were refused should wait before they ask again, as Client does",
         ),
         urgent=True,
     )
-
-
-FULL_QUEUE = 0.5
-"""A queue that is half full in the mean is full now and then: 32 callers kept one of 16 at 11."""
-
-ROOMIER = 8
 
 
 def one_at_a_time(seen: Evidence) -> Advice | None:
@@ -138,29 +132,22 @@ def larger_requests(seen: Evidence) -> Advice | None:
     counted, setting = seen.counted, seen.setting
     if not setting.max_batch_size or counted.rows_per_request * 2 > setting.max_batch_size:
         return None
-    costs = seen.row_us()
+    best, cheaper = seen.cheapest()
     # Where the batcher joins enough already, regrouping in the client gains nothing more.
-    now = counted.mean_execution_us / counted.mean_batch_size
-    best = min(costs, key=lambda rows: costs[rows], default=0)
-    cheaper = now / costs[best] if best else 0.0
     if best > counted.mean_batch_size and cheaper >= CHEAPER:
-        return _send(
-            seen,
-            best,
+        now = counted.mean_execution_us / counted.mean_batch_size
+        why = (
             f"a row costs {micros(now)} in the mean execution of {counted.mean_batch_size:.1f}"
-            f" rows, and {micros(costs[best])} in one of {best} or more",
-            cheaper,
+            f" rows, and {micros(now / cheaper)} in one of {best} or more"
         )
+        return _send(seen, best, why, cheaper)
     if counted.hand_over_share > HALF:
-        rows = min(LARGEST_REQUEST, setting.max_batch_size)
-        return _send(
-            seen,
-            rows,
+        why = (
             f"{percent(counted.hand_over_share)} of an execution of"
             f" {micros(counted.mean_execution_us)} goes into handing tensors over,"
-            f" request by request, and a request has {counted.rows_per_request:.0f} row(s)",
-            None,
+            f" request by request, and a request has {counted.rows_per_request:.0f} row(s)"
         )
+        return _send(seen, min(LARGEST_REQUEST, setting.max_batch_size), why, None)
     return None
 
 
@@ -184,22 +171,18 @@ def _send(seen: Evidence, rows: int, why: str, gain: float | None) -> Advice:
 def smaller_batches(seen: Evidence) -> Advice | None:
     """Advise a smaller ``max_batch_size`` where large executions cost more a row."""
     counted, setting = seen.counted, seen.setting
-    costs = seen.row_us()
-    best = min(costs, key=lambda rows: costs[rows], default=0)
-    if not best or not setting.dynamic_batching or best > MOSTLY * counted.mean_batch_size:
+    best, dearer = seen.cheapest()
+    least = 2 * best - 1
+    if not setting.dynamic_batching or dearer < CHEAPER or least >= setting.max_batch_size:
         return None
-    dearer = counted.mean_execution_us / counted.mean_batch_size / costs[best]
-    least = max(2 * best - 1, round(counted.rows_per_request))
-    if dearer < CHEAPER or least >= setting.max_batch_size or counted.rows_per_request > best:
+    if not counted.rows_per_request <= best <= MOSTLY * counted.mean_batch_size:
         return None
-    candidate = Candidate(max_batch_size=least)
     return Advice(
         kind="smaller_batches",
         title=f"Let no more than {least} rows go in one execution",
-        why=f"a row costs {micros(costs[best])} in executions of {best} to {2 * best - 1} rows,"
-        f" and {dearer:.1f} times that in the mean one of {counted.mean_batch_size:.1f}",
-        change=how_to(setting, candidate, "throughput"),
-        candidate=candidate,
+        why=f"a row costs {dearer:.1f} times as much in the mean execution of"
+        f" {counted.mean_batch_size:.1f} rows as in those of {best} to {least}",
+        candidate=Candidate(max_batch_size=least),
         gain=dearer,
     )
 

@@ -1,11 +1,12 @@
 """All rules, and which of their advice is given."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from perf.advice import batching, callers, resources
 from perf.advice.evidence import Evidence
 from perf.advice.found import Advice
-from perf.advice.setting import Machine, Setting
+from perf.advice.setting import Machine, Setting, how_to
 from perf.statistics import Snapshot
 
 Rule = Callable[[Evidence], Advice | None]
@@ -14,8 +15,7 @@ RULES: tuple[Rule, ...] = (
     batching.missed_wake_ups,
     batching.delay_too_long,
     batching.no_batcher,
-    batching.delay_too_short,
-    batching.preferred_sizes_too_small,
+    batching.batches_are_small,
     batching.batches_are_full,
     resources.one_instance_full,
     resources.threads_fight,
@@ -33,6 +33,7 @@ OPPOSITES: tuple[frozenset[str], ...] = (
     frozenset({"delay_too_short", "smaller_batches"}),
     frozenset({"no_dynamic_batching", "smaller_batches"}),
     frozenset({"batcher_sleeps", "cores_are_taken"}),
+    frozenset({"batcher_sleeps", "queue_is_full"}),
     frozenset({"instances_full", "threads_fight"}),
     frozenset({"instances_full", "cores_are_taken"}),
     frozenset({"instances_full", "machine_is_full"}),
@@ -56,7 +57,13 @@ def advise(counted: Snapshot, setting: Setting, machine: Machine) -> list[Advice
     if alone is not None:
         return first or [alone]
     found = [one for rule in RULES if (one := rule(seen)) is not None]
-    return agreeing([*first, *sorted(found, key=lambda one: one.rank, reverse=True)])
+    kept = agreeing([*first, *sorted(found, key=lambda one: one.rank, reverse=True)])
+    return [
+        replace(one, change=how_to(setting, one.candidate, one.objective))
+        if one.candidate.changes()
+        else one
+        for one in kept
+    ]
 
 
 def agreeing(found: Iterable[Advice]) -> list[Advice]:

@@ -4,11 +4,16 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from perf.advice.found import micros
 from perf.advice.setting import Machine, Setting
 from perf.statistics import Snapshot
 
 FEW_EXECUTIONS = 20
 """Fewer executions of a size have no mean worth a comparison."""
+
+QUEUES = 0.5
+"""A queue longer than this part of an execution is one: half is the mean rest of an
+execution that is under way when a request comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +22,12 @@ class Cost:
 
     fixed_us: float
     row_us: float
+
+    def __str__(self) -> str:
+        return (
+            f"an execution costs {micros(self.fixed_us)} before its first row and"
+            f" {micros(self.row_us)} a row"
+        )
 
     def execution_us(self, rows: float) -> float:
         """Return the time of an execution with ``rows``."""
@@ -59,6 +70,28 @@ class Evidence:
     def waiting(self) -> float:
         """The mean number of requests in the queue; NaN if not known."""
         return self.counted.tally("queue").ns / 1e9 / self.counted.seconds
+
+    @property
+    def rows_together(self) -> float:
+        """The rows for each instance that are inside the server at a time, in the mean."""
+        return self.in_flight * self.counted.rows_per_request / self.instances
+
+    @property
+    def waits_for_executions(self) -> bool:
+        """Whether requests wait longer than the delay, as others are under way."""
+        beyond = self.counted.mean_queue_us - self.setting.queue_delay_us
+        return beyond > QUEUES * self.counted.mean_execution_us
+
+    @property
+    def waits_unexplained(self) -> bool:
+        """Whether requests wait longer than the delay and executions under way make them."""
+        delays, executions = 2 * self.setting.queue_delay_us, 3 * self.counted.mean_execution_us
+        return self.counted.mean_queue_us > delays + executions
+
+    def gain_without(self, wait_us: float) -> float:
+        """Return how many times as fast the mean request is without ``wait_us`` of it."""
+        whole = self.counted.mean_request_us
+        return whole / max(whole - wait_us, 1.0)
 
     @property
     def requests_per_execution(self) -> float:
@@ -135,6 +168,18 @@ class Evidence:
         return {
             step: time[step] / rows[step] for step in sorted(rows) if counts[step] >= FEW_EXECUTIONS
         }
+
+    def cheapest(self) -> tuple[int, float]:
+        """Return where a row costs least, of ``row_us``, and how many times less than now.
+
+        0 and 0 where nothing is to be compared.
+        """
+        costs = self.row_us()
+        if not costs:
+            return 0, 0.0
+        best = min(costs, key=lambda rows: costs[rows])
+        now = self.counted.mean_execution_us / self.counted.mean_batch_size
+        return best, now / costs[best]
 
     def _executions(self) -> Iterator[tuple[int, int, float]]:
         """Yield each size, its executions and their mean time in microseconds."""

@@ -10,7 +10,8 @@ from perf.candidates import Candidate
 class Advice:
     """One thing to change, the numbers that say so, and the lines that make the change.
 
-    ``candidate`` holds the change where it is one of the configuration. ``gain`` estimates
+    ``candidate`` holds the change where it is one of the configuration, and ``objective``
+    what ``toolkit perf tune`` would look for; ``advise`` writes their lines. ``gain`` estimates
     the most that it brings, in times as fast; None if nothing that was seen tells. ``bound``
     is what it cannot exceed, and stands in for the gain where advice is ordered. ``urgent``
     goes before all that is merely faster.
@@ -21,6 +22,7 @@ class Advice:
     why: str
     change: tuple[str, ...] = ()
     candidate: Candidate = field(default_factory=Candidate)
+    objective: str = "throughput"
     gain: float | None = None
     bound: float = 0.0
     urgent: bool = False

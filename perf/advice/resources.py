@@ -2,10 +2,9 @@
 
 import math
 
-from perf.advice.batching import BUSY, QUEUES, SHORTEST_DELAY_US, WORTH
+from perf.advice.batching import BUSY, MOSTLY, SPARE_CORES, WORTH
 from perf.advice.evidence import Evidence
 from perf.advice.found import Advice, micros, percent
-from perf.advice.setting import how_to
 from perf.candidates import Candidate
 
 OVERLAP = 1.5
@@ -13,15 +12,6 @@ OVERLAP = 1.5
 
 WORKS = 0.5
 """Executions under way at a time, in the mean, below which nothing fights for cores."""
-
-SPARE_CORES = 0.25
-"""Fewer idle cores than this are none: some time is always lost between two tasks."""
-
-STARVED = 0.5
-DELAYS = 2.0
-UNEXPLAINED = 3.0
-"""A queue longer than so many delays and so many executions together, while the instances
-execute less of the time than this, has another reason than the model."""
 
 GPU_INSTANCES = 2
 """On a GPU a second instance copies while the first computes; a third finds little to do."""
@@ -34,11 +24,8 @@ FEW_HITS = 0.01
 def one_instance_full(seen: Evidence) -> Advice | None:
     """Advise more instances where those there are full and cores are idle."""
     counted, setting = seen.counted, seen.setting
-    beyond = counted.mean_queue_us - setting.queue_delay_us
-    queues = beyond > QUEUES * counted.mean_execution_us
-    if not (seen.busy >= BUSY and queues and seen.in_flight >= OVERLAP * seen.instances):
-        return None
-    if not setting.one_instance_group:
+    full = seen.busy >= BUSY and seen.in_flight >= OVERLAP * seen.instances
+    if not (full and seen.waits_for_executions and setting.one_instance_group):
         return None
     more = _room(seen, setting.instance_count)
     wanted = min(more, math.ceil(seen.in_flight / seen.instances) * setting.instance_count)
@@ -49,9 +36,8 @@ def one_instance_full(seen: Evidence) -> Advice | None:
     if setting.threads == 0 and cores is not None and not setting.on_gpu:
         threads = max(cores // wanted, 1)
     candidate = Candidate(instance_count=wanted, intra_op_thread_count=threads)
-    where = "" if cores is None or setting.on_gpu else (
-        f"; of {cores} cores {_number(seen.free_cores)} are idle"
-    )  # fmt: skip
+    idle = seen.free_cores
+    where = "" if idle is None or setting.on_gpu else f"; of {cores} cores {idle:.1f} are idle"
     share = "" if threads is None else (
         f". Each instance takes all cores now; {threads} thread(s) each keeps them apart"
     )  # fmt: skip
@@ -62,7 +48,6 @@ def one_instance_full(seen: Evidence) -> Advice | None:
         f" requests wait {micros(counted.mean_queue_us)} for an execution of"
         f" {micros(counted.mean_execution_us)}, {seen.in_flight:.0f} are under way{where}{share}."
         " Each instance holds the model in memory once more",
-        change=how_to(setting, candidate, "throughput"),
         candidate=candidate,
         gain=wanted / setting.instance_count,
     )
@@ -106,7 +91,6 @@ def threads_fight(seen: Evidence) -> Advice | None:
         why=f"{count} instance(s){of_each} want {count * each} cores and there are {cores}; they"
         f" execute {percent(seen.busy)} of the time, {micros(seen.counted.mean_execution_us)} each"
         " execution, some of it waiting for one another",
-        change=how_to(setting, candidate, "throughput"),
         candidate=candidate,
         gain=min(count * each / cores, 2.0),
     )
@@ -115,9 +99,7 @@ def threads_fight(seen: Evidence) -> Advice | None:
 def cores_are_taken(seen: Evidence) -> Advice | None:
     """Say that requests wait for a core and not for the model."""
     counted, idle = seen.counted, seen.machine.idle_cores
-    delay = max(seen.setting.queue_delay_us, SHORTEST_DELAY_US)
-    unexplained = counted.mean_queue_us > DELAYS * delay + UNEXPLAINED * counted.mean_execution_us
-    if idle is None or idle >= SPARE_CORES or not (seen.busy < STARVED and unexplained):
+    if idle is None or idle >= SPARE_CORES or not (seen.busy < MOSTLY and seen.waits_unexplained):
         return None
     return Advice(
         kind="cores_are_taken",
@@ -128,15 +110,14 @@ def cores_are_taken(seen: Evidence) -> Advice | None:
             "move what else runs on this machine elsewhere, the callers too if they run here",
             "or give the server cores of its own (a container's --cpuset-cpus)",
         ),
-        gain=counted.mean_request_us / max(counted.mean_request_us - counted.mean_queue_us, 1.0),
+        gain=seen.gain_without(counted.mean_queue_us),
     )
 
 
 def machine_is_full(seen: Evidence) -> Advice | None:
     """Say that no core is left for the requests that wait."""
     counted, setting, idle = seen.counted, seen.setting, seen.machine.idle_cores
-    beyond = counted.mean_queue_us - setting.queue_delay_us
-    queues = beyond > QUEUES * counted.mean_execution_us and seen.busy >= STARVED
+    queues = seen.waits_for_executions and seen.busy >= MOSTLY
     # Full instances want a core for another one, the others just any.
     wanted = (setting.threads or 1) if seen.busy >= BUSY else SPARE_CORES
     if idle is None or idle >= wanted or setting.on_gpu or not queues:
@@ -164,17 +145,12 @@ def cache_never_hits(seen: Evidence) -> Advice | None:
     if counted.cache_hits / lookups >= FEW_HITS:
         return None
     cost = counted.tally("cache_miss").mean_us
-    candidate = Candidate(response_cache=False)
     return Advice(
         kind="cache_never_hits",
         title="Switch the response cache off",
         why=f"it answered {counted.cache_hits:,} of {lookups:,} requests, and the others paid"
         f" {micros(cost)} each for looking there and storing the answer",
-        change=how_to(seen.setting, candidate, "latency"),
-        candidate=candidate,
-        gain=max(counted.mean_request_us / max(counted.mean_request_us - cost, 1.0), WORTH),
+        objective="latency",
+        candidate=Candidate(response_cache=False),
+        gain=max(seen.gain_without(cost), WORTH),
     )
-
-
-def _number(cores: float | None) -> str:
-    return "some" if cores is None else f"{cores:.1f}"

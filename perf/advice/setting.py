@@ -7,6 +7,14 @@ from typing import Any, Self
 from perf.candidates import Candidate
 from toolkit import pbtxt
 
+QUEUE_LIMITS = {
+    "default_timeout_microseconds": "--default-timeout-microseconds 0",
+    "allow_timeout_override": "--no-allow-timeout-override",
+    "max_queue_size": "--max-queue-size 0",
+    "priority_levels": "--priority-levels 0 --default-priority-level 0",
+}
+"""What limits the queue, and the flags that take the limit out."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
@@ -25,9 +33,10 @@ class Setting:
     """What a model's configuration says of batching, queue, instances, threads and cache.
 
     ``preferred_batch_size`` is empty where only Triton itself fills it in (with the
-    ``max_batch_size``, in 2.51). ``threads`` is the count for one instance: None where the
-    backend has no such count, 0 where it takes all cores. ``python_based`` says that the
-    model runs in another process than the server.
+    ``max_batch_size``, in 2.51). ``queue_limits`` are the names of what makes the queue more
+    than a line: time-outs, a size, priorities. ``threads`` is the count for one instance: None
+    where the backend has no such count, 0 where it takes all cores. ``python_based`` says that
+    the model runs in another process than the server.
     """
 
     model: str
@@ -39,6 +48,7 @@ class Setting:
     sequence_batching: bool = False
     queue_delay_us: int = 0
     preferred_batch_size: tuple[int, ...] = ()
+    queue_limits: tuple[str, ...] = ()
     max_queue_size: int = 0
     timeout_us: int = 0
     instance_count: int = 1
@@ -68,6 +78,9 @@ class Setting:
             sequence_batching=config.get("sequence_batching") is not None,
             queue_delay_us=int(known.get("max_queue_delay_microseconds") or 0),
             preferred_batch_size=() if preferred == (most,) else preferred,
+            queue_limits=tuple(
+                name for name in QUEUE_LIMITS if int(policy.get(name) or known.get(name) or 0)
+            ),
             max_queue_size=int(policy.get("max_queue_size") or 0),
             timeout_us=int(policy.get("default_timeout_microseconds") or 0),
             instance_count=sum(_instances(group) for group in groups),
