@@ -100,6 +100,9 @@ def figures(report: str, out: str, load: Load) -> Figures:
     if not rows:
         raise MeasurementError(f"perf_analyzer left an empty report at {load}")
     row = rows[-1]
+    throughput = _number(row, "Inferences/Second", math.nan)
+    if math.isnan(throughput):
+        raise MeasurementError(f"perf_analyzer's report at {load} has no column Inferences/Second")
     parts = {name: _number(row, column, 0.0) for name, column in _PARTS.items()}
     mean = _number(row, "Avg latency", math.nan)
     if math.isnan(mean):
@@ -110,7 +113,7 @@ def figures(report: str, out: str, load: Load) -> Figures:
     network = max(parts.pop("network_us") - overhead, 0.0)  # Which holds the overhead.
     return Figures(
         requests=int(requests),
-        inferences_per_second=_number(row, "Inferences/Second", math.nan),
+        inferences_per_second=throughput,
         mean_us=mean,
         **{f"p{p}_us": _number(row, f"p{p} latency", math.nan) for p in (50, 90, 95, 99)},
         **parts,

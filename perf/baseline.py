@@ -74,7 +74,9 @@ def read(path: Path) -> Baseline:
         return _parsed(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise ConfigError(f"there is no {path}", hint=again) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError,
+    ) as error:  # fmt: skip
         raise ConfigError(
             f"{path} is no baseline of toolkit perf gate: {type(error).__name__}: {error}",
             hint=again,

@@ -243,8 +243,8 @@ class ServingConfig:
     preserve_ordering: bool = _option(False, "Answer in the order of the requests.")
     max_queue_size: int = _option(0, "Most requests that may wait; 0: no limit.")
     # Any limit on the queue makes Triton 2.51 lose wake-ups of its batcher: with one instance
-    # and 32 callers, answers wait for half a second again and again. Containers have it mended
-    # from 26.08 on (triton-inference-server/core, pull request 509), so none is a default.
+    # and 32 callers, answers wait for half a second again and again, so none is a default. One
+    # such fault was mended in July 2026 (triton-inference-server/core, pull request 509).
     default_timeout_microseconds: int = _option(
         0, "Longest wait in the queue; 0: no limit, and no request can set one."
     )

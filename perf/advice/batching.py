@@ -10,9 +10,6 @@ from perf.candidates import Candidate
 MISSED_US = 1_000.0
 """A shorter wait is none of a batcher that sleeps, which takes up to 500 ms."""
 
-LEAST_BUSY = 0.01
-"""Of instances that execute less, no gain is told that much."""
-
 SPARE_CORES = 0.25
 """Fewer idle cores than this are none: some time is always lost between two tasks."""
 
@@ -48,8 +45,8 @@ def missed_wake_ups(seen: Evidence) -> Advice | None:
     """Advise a queue without limits where requests wait long while the instances idle.
 
     Triton 2.51 loses wake-ups of its batcher where its queue has a limit or priorities:
-    requests then wait up to 500 ms, at any delay. Core pull request 509 (26.08) mends the
-    counter that such a batcher waits by (triton-inference-server/server issue 8870). With
+    requests then wait up to 500 ms, at any delay. Core pull request 509, in 26.08, mends the
+    counter that such a batcher goes by (triton-inference-server/server issue 8870). With
     several instances it is rare, and a wait is put down to the cores where none is idle.
     """
     counted, setting, idle = seen.counted, seen.setting, seen.machine.idle_cores
@@ -69,19 +66,16 @@ def missed_wake_ups(seen: Evidence) -> Advice | None:
         why=f"a request waits {micros(queue)} in the queue though the instances execute only"
         f" {percent(seen.busy)} of the time, an execution takes"
         f" {micros(counted.mean_execution_us)} and the delay is"
-        f" {micros(setting.queue_delay_us)}. With a limit on the queue ({limits}) Triton before"
-        " 26.08 can miss that a request has come, and sleeps on for up to 500 ms",
+        f" {micros(setting.queue_delay_us)}. With a limit on the queue ({limits}) Triton 2.51"
+        " can miss that a request has come, and sleeps on for up to 500 ms",
         change=(
             f"take out of config.pbtxt, in dynamic_batching: {limits}",
             f"or convert again with: {flags}",
             f"then: toolkit deploy {setting.model}",
-            "or serve it by Triton 26.08 or later",
+            "or try Triton 26.08 or later, which mends such a queue (server issue 8870)",
             *more,
         ),
-        # What waits for an execution waits on, and no instance executes more than all the time.
-        gain=min(
-            seen.gain_without(queue - counted.mean_execution_us), 1 / max(seen.busy, LEAST_BUSY)
-        ),
+        gain=seen.gain_without_waits,
     )
 
 
@@ -193,7 +187,7 @@ def batches_are_small(seen: Evidence) -> Advice | None:
     gain = cost.gain(rows, counted.mean_batch_size)
     delay = max(min(round(counted.mean_execution_us / 4, -1), LONGEST_DELAY_US), 10)
     if sizes:
-        small = seen.preferred_share >= MOSTLY and rows > max(sizes)
+        small = seen.preferred_share >= MOSTLY
     else:
         small = max(counted.mean_batch_size / rows, setting.queue_delay_us / delay) < MOSTLY
     if not small or gain < WORTH:
@@ -208,7 +202,7 @@ def batches_are_small(seen: Evidence) -> Advice | None:
             kind="preferred_sizes_too_small",
             title="The preferred sizes keep the batches small",
             why=f"{why}. {percent(seen.preferred_share)} of the executions have a preferred size"
-            f" (at most {max(sizes)} rows)",
+            f" ({', '.join(map(str, sizes))})",
             candidate=Candidate(preferred_batch_size=()),
             gain=gain,
         )

@@ -93,7 +93,7 @@ def queue_is_full(seen: Evidence) -> Advice | None:
         why=f"{waiting:.1f} requests wait on average and max_queue_size lets {limit} wait; what"
         f" comes then is answered with 503. {seen.counted.requests:,} were answered, after"
         f" {micros(seen.counted.mean_queue_us)} in the queue. With this limit the batcher of"
-        " Triton before 26.08 can miss requests besides, and sleep on for up to 500 ms",
+        " Triton 2.51 can miss requests besides, and sleep on for up to 500 ms",
         change=(
             f"in config.pbtxt: dynamic_batching {{ default_queue_policy {{ {size} }} }}",
             f"or convert again with: --max-queue-size {larger} (0: no limit)",

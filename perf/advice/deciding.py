@@ -19,9 +19,8 @@ RULES: tuple[Rule, ...] = (
     batching.batches_are_full,
     resources.one_instance_full,
     resources.threads_fight,
-    resources.cores_are_taken,
+    resources.no_core_idle,
     resources.cache_never_hits,
-    resources.machine_is_full,
     callers.larger_requests,
     callers.smaller_batches,
     callers.one_at_a_time,
@@ -37,7 +36,6 @@ OPPOSITES: tuple[frozenset[str], ...] = (
     frozenset({"instances_full", "threads_fight"}),
     frozenset({"instances_full", "cores_are_taken"}),
     frozenset({"instances_full", "machine_is_full"}),
-    frozenset({"cores_are_taken", "machine_is_full"}),
     frozenset({"cores_are_taken", "queue_is_full"}),
     frozenset({"no_concurrency", "queue_is_full"}),
 )

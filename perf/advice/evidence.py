@@ -11,6 +11,9 @@ from perf.statistics import Snapshot
 FEW_EXECUTIONS = 20
 """Fewer executions of a size have no mean worth a comparison."""
 
+LEAST_BUSY = 0.01
+"""Instances that execute less are taken to execute so much: no gain is told that well."""
+
 QUEUES = 0.5
 """A queue longer than this part of an execution is one: half is the mean rest of an
 execution that is under way when a request comes."""
@@ -29,13 +32,9 @@ class Cost:
             f" {micros(self.row_us)} a row"
         )
 
-    def execution_us(self, rows: float) -> float:
-        """Return the time of an execution with ``rows``."""
-        return self.fixed_us + self.row_us * rows
-
     def gain(self, rows: float, instead_of: float) -> float:
         """Return how many times the rows a second ``rows`` at a time give."""
-        here, there = self.execution_us(instead_of), self.execution_us(rows)
+        here, there = (self.fixed_us + self.row_us * size for size in (instead_of, rows))
         return (rows / there) / (instead_of / here) if here > 0 and there > 0 else math.nan
 
 
@@ -92,6 +91,15 @@ class Evidence:
         """Return how many times as fast the mean request is without ``wait_us`` of it."""
         whole = self.counted.mean_request_us
         return whole / max(whole - wait_us, 1.0)
+
+    @property
+    def gain_without_waits(self) -> float:
+        """How many times as fast it is at most where requests wait for executions alone.
+
+        They still wait for one, and no instance executes more than all of the time.
+        """
+        longer = self.counted.mean_queue_us - self.counted.mean_execution_us
+        return min(self.gain_without(longer), 1 / max(self.busy, LEAST_BUSY))
 
     @property
     def requests_per_execution(self) -> float:

@@ -96,38 +96,35 @@ def threads_fight(seen: Evidence) -> Advice | None:
     )
 
 
-def cores_are_taken(seen: Evidence) -> Advice | None:
-    """Say that requests wait for a core and not for the model."""
-    counted, idle = seen.counted, seen.machine.idle_cores
-    if idle is None or idle >= SPARE_CORES or not (seen.busy < MOSTLY and seen.waits_unexplained):
-        return None
-    return Advice(
-        kind="cores_are_taken",
-        title="Other programs take the cores",
-        why=f"requests wait {micros(counted.mean_queue_us)} though the instances execute only"
-        f" {percent(seen.busy)} of the time: of {seen.machine.cores} cores {idle:.1f} are idle",
-        change=(
-            "move what else runs on this machine elsewhere, the callers too if they run here",
-            "or give the server cores of its own (a container's --cpuset-cpus)",
-        ),
-        gain=seen.gain_without(counted.mean_queue_us),
-    )
-
-
-def machine_is_full(seen: Evidence) -> Advice | None:
-    """Say that no core is left for the requests that wait."""
+def no_core_idle(seen: Evidence) -> Advice | None:
+    """Say that requests wait for a core: the model's own work fills them, or others' does."""
     counted, setting, idle = seen.counted, seen.setting, seen.machine.idle_cores
-    queues = seen.waits_for_executions and seen.busy >= MOSTLY
+    if idle is None:
+        return None
+    why = (
+        f"requests wait {micros(counted.mean_queue_us)} for an execution of"
+        f" {micros(counted.mean_execution_us)}, the instances execute {percent(seen.busy)} of the"
+        f" time, and of {seen.machine.cores} cores {idle:.1f} are idle"
+    )
+    if seen.busy < MOSTLY and seen.waits_unexplained and idle < SPARE_CORES:
+        return Advice(
+            kind="cores_are_taken",
+            title="Other programs take the cores",
+            why=why,
+            change=(
+                "move what else runs on this machine elsewhere, the callers too if they run here",
+                "or give the server cores of its own (a container's --cpuset-cpus)",
+            ),
+            gain=seen.gain_without_waits,
+        )
     # Full instances want a core for another one, the others just any.
     wanted = (setting.threads or 1) if seen.busy >= BUSY else SPARE_CORES
-    if idle is None or idle >= wanted or setting.on_gpu or not queues:
+    if setting.on_gpu or idle >= wanted or not (seen.busy >= MOSTLY and seen.waits_for_executions):
         return None
     return Advice(
         kind="machine_is_full",
         title="The machine is at its limit",
-        why=f"requests wait {micros(counted.mean_queue_us)} for an execution of"
-        f" {micros(counted.mean_execution_us)}, the instances execute {percent(seen.busy)} of the"
-        f" time, and of {seen.machine.cores} cores {idle:.1f} are idle",
+        why=why,
         change=(
             "more cores, or replicas of the server on other machines (Client takes several URLs)",
             "or a cheaper model: toolkit convert FILE --prefer speed, or --quantize",

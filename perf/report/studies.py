@@ -123,7 +123,6 @@ def group(paths: Sequence[Path]) -> tuple[Study, ...]:
     together: list[tuple[list[Header], list[str], list[Point]]] = []
     for path in paths:
         header, points = read(path)
-        _check(path, points)
         for headers, sources, collected in together:
             if _comparable(headers[0], header):
                 headers.append(header)
@@ -271,19 +270,6 @@ def _comparable(one: Header, other: Header) -> bool:
         and all(one.plan.get(name) == other.plan.get(name) for name in asked)
         and goal_of(one.plan) == goal_of(other.plan)
     )
-
-
-def _check(path: Path, points: Sequence[Point]) -> None:
-    """Refuse what is no number, before it becomes a curve."""
-    for line, point in enumerate(points, start=2):
-        if point.measurement is None:
-            continue
-        values = [getattr(point.measurement, name) for name in _MEDIANS]
-        if _number(values[0]) is None or not all(isinstance(v, int | float) for v in values):
-            raise ConfigError(
-                f"{path}, line {line}, holds a measurement that is no number",
-                hint="take the line out of the journal and measure it again",
-            )
 
 
 def _throughput(one: Result) -> float:

@@ -25,11 +25,13 @@ WIDTH = 1024
 """Wide enough that one row takes some milliseconds, and a few rows hardly more."""
 LAYERS = 3
 SECONDS = 1.0
+SLEEPS = "batcher_sleeps"
 ECHO = Path(__file__).parents[1] / "client" / "models" / "echo"
 BATCHERS = {
     "waits": "dynamic_batching { max_queue_delay_microseconds: 5000 }",
     "alone": "",
-    "well": "dynamic_batching { max_queue_delay_microseconds: 1 }",
+    "well": "dynamic_batching { }",
+    "limits": "dynamic_batching { default_queue_policy { allow_timeout_override: true } }",
 }
 CONFIG = """
 backend: "onnxruntime" max_batch_size: 64
@@ -114,7 +116,7 @@ def test_a_lone_caller_is_told_that_the_delay_is_too_long(server: Server, advise
 
     first = said["advice"][0]
     assert first["kind"] == "delay_too_long"
-    assert first["candidate"] == {"max_queue_delay_microseconds": 1}
+    assert first["candidate"] == {"max_queue_delay_microseconds": 0}
     assert "the delay is 5.0 ms" in first["why"]
     assert said["observed"]["mean_batch_size"] == 1.0
     assert said["observed"]["queue_us"] > 4_000
@@ -127,9 +129,26 @@ def test_many_callers_are_told_to_switch_dynamic_batching_on(
         said = advised("alone", "--seconds", SECONDS)
 
     wanted = {one["kind"]: one for one in said["advice"]}["no_dynamic_batching"]
-    assert wanted["candidate"] == {"dynamic_batching": True, "max_queue_delay_microseconds": 1}
+    assert wanted["candidate"] == {"dynamic_batching": True}
     assert said["observed"]["requests_under_way"] > 5
     assert said["observed"]["queue_us"] > said["observed"]["compute_infer_us"]
+
+
+def test_limits_on_the_queue_are_told_of_once_the_batcher_sleeps(
+    server: Server, advised: Advised
+) -> None:
+    """A wake-up is lost by chance, so callers go on asking until some were."""
+    with callers(server.http_url, "limits", 8):
+        until = time.monotonic() + 60
+        said = advised("limits", "--seconds", SECONDS)
+        while not (kinds := [one["kind"] for one in said["advice"]]) or kinds[0] != SLEEPS:
+            assert time.monotonic() < until, said
+            said = advised("limits", "--seconds", SECONDS)
+
+    first = said["advice"][0]
+    assert "a limit on the queue (allow_timeout_override)" in first["why"]
+    assert "or convert again with: --no-allow-timeout-override" in first["change"]
+    assert said["observed"]["queue_us"] > 3 * said["observed"]["compute_infer_us"]
 
 
 def test_a_model_that_is_served_well_is_left_alone(server: Server, advised: Advised) -> None:
@@ -149,7 +168,7 @@ def test_what_it_says_is_for_people_too(run: Run, server: Server) -> None:
     assert ended.code == 0, ended.err
     assert "requests/s" in ended.out
     assert "1. The queue delay is too long" in ended.out
-    assert "in config.pbtxt: dynamic_batching { max_queue_delay_microseconds: 1 }" in ended.out
+    assert "in config.pbtxt: dynamic_batching { max_queue_delay_microseconds: 0 }" in ended.out
     assert "toolkit deploy waits" in ended.out
 
 

@@ -4,16 +4,22 @@ import inspect
 import itertools
 import json
 import random
+import shlex
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+import click
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from perf.advice import Advice, Machine, Setting, advise, observed, sentence
 from perf.advice.deciding import OPPOSITES
+from perf.advice.setting import QUEUE_LIMITS
 from perf.statistics import Counters, Snapshot, Tally
+from toolkit.options import serving_flags
+from toolkit.spec import ServingConfig
 
 PARTS = ("compute_input", "compute_infer", "compute_output")
 
@@ -69,7 +75,7 @@ def served(**changes: Any) -> Setting:
     """Give a model as ``toolkit convert`` serves it, but for the ``changes``."""
     usual = {
         "backend": "onnxruntime", "python_based": True, "max_batch_size": 256,
-        "dynamic_batching": True, "queue_delay_us": 1, "threads": 1,
+        "dynamic_batching": True, "threads": 1,
     }  # fmt: skip
     return Setting(model="m", **{**usual, **changes})
 
@@ -95,22 +101,37 @@ CASES: list[Case] = [
     (
         "batcher_sleeps",
         {"busy": 0.1, "queue_us": 30_000},
-        {"queue_delay_us": 0},
+        {"queue_limits": ("allow_timeout_override",)},
         ROOM,
         [
-            {"queue_delay_us": 1},
-            {"busy": 0.9},
+            {"queue_limits": ()},
+            {"busy": 0.6},
             {"dynamic_batching": False},
             {"queue_us": 900, "fixed_us": 10},
             {"fixed_us": 12_000},
+            {"queue_delay_us": 16_000},
+            {"instance_count": 2, "machine": FULL},
         ],
+    ),
+    (
+        "batcher_sleeps",
+        {"busy": 0.2, "queue_us": 30_000},
+        {"queue_limits": ("priority_levels",), "queue_delay_us": 500, "instance_count": 2},
+        ROOM,
+        [{"queue_limits": ()}, {"busy": 1.2}],
     ),
     (
         "delay_too_long",
         {"busy": 0.1, "queue_us": 5_200},
         {"queue_delay_us": 5_000},
         ROOM,
-        [{"queue_us": 2_000}, {"busy": 0.75}, {"queue_delay_us": 1}, {"queue_us": 9_000}],
+        [
+            {"queue_us": 2_000},
+            {"busy": 0.75},
+            {"queue_us": 9_000},
+            {"queue_delay_us": 0, "queue_us": 200},
+            {"queue_delay_us": 20, "queue_us": 300},
+        ],
     ),
     (
         "batch_never_fills",
@@ -150,7 +171,7 @@ CASES: list[Case] = [
     (
         "preferred_sizes_too_small",
         {"sizes": {1: 100, 8: 500}, "busy": 0.9, "queue_us": 3_000},
-        {"preferred_batch_size": (8,), "queue_delay_us": 0},
+        {"preferred_batch_size": (8,)},
         FULL,
         [{"preferred_batch_size": ()}, {"busy": 0.6}, {"queue_us": 9}, {"sizes": {1: 500, 8: 9}}],
     ),
@@ -299,6 +320,7 @@ def anything(chance: random.Random) -> tuple[Snapshot, Setting, Machine]:
         response_cache=chance.random() < 0.5,
         on_gpu=chance.random() < 0.1,
         max_queue_size=chance.choice((0, 2)),
+        queue_limits=chance.choice(((), ("max_queue_size",), tuple(QUEUE_LIMITS))),
     )
     return counted, setting, Machine(cores=cores, idle_cores=idle)
 
@@ -339,11 +361,8 @@ def test_what_is_advised_is_a_change_and_has_its_numbers(seed: int) -> None:
             assert "nan" not in one.why, one
             assert one.change, one
             for name, value in one.candidate.changes().items():
-                assert getattr(setting, NAMES.get(name, name)) != value or name in FIRST_OF_TWO
+                assert getattr(setting, NAMES.get(name, name)) != value
 
-
-FIRST_OF_TWO = {"max_queue_delay_microseconds"}
-"""Written beside dynamic_batching, as the two go together."""
 
 PROMISES = [(kind, counted, setting, machine) for kind, counted, setting, machine, _ in CASES]
 
@@ -356,7 +375,7 @@ def test_the_lines_of_a_change_are_lines_of_a_configuration(
     advice = next(one for one in given(counted, setting, machine, {}) if one.kind == kind)
     wanted = advice.candidate
     if not wanted.changes():
-        assert kind == "queue_is_full" or "in config.pbtxt" not in advice.change[0]
+        assert kind == "queue_is_full" or not advice.change[0].startswith("in config.pbtxt")
         return
     text = advice.change[0].removeprefix("in config.pbtxt: ")
     lines = [line for line in text.split("; ") if not line.startswith("no ")]
@@ -404,12 +423,60 @@ def test_of_batches_that_nobody_saw_no_gain_is_promised() -> None:
     assert 5 < (seen.gain or 0) < 20  # 300 µs a run and 10 µs a row: 31 times at the very most
 
 
+def test_limits_are_taken_out_with_the_flags_of_convert() -> None:
+    """Each flag that is named is one, and with it convert writes no such limit."""
+    seen = traffic(busy=0.1, queue_us=30_000)
+    advice = advise(seen, served(queue_limits=tuple(QUEUE_LIMITS)), ROOM)[0]
+    said = next(line for line in advice.change if line.startswith("or convert again with: "))
+    limited = ServingConfig(
+        max_queue_size=8,
+        default_timeout_microseconds=9,
+        allow_timeout_override=True,
+        priority_levels=3,
+        default_priority_level=2,
+    )
+    convert = click.command()(serving_flags(lambda **_: None))
+    flags = convert.make_context("convert", shlex.split(said.partition(": ")[2])).params
+    given = {name: value for name, value in flags.items() if value is not None}
+
+    assert set(QUEUE_LIMITS) <= set(given)
+    assert replace(limited, **given) == ServingConfig()
+
+
 def test_a_full_queue_is_told_of_though_hardly_a_request_was_answered() -> None:
     """Triton counts no refused request, so what is left looks like no traffic."""
     seen = traffic({1: 20}, busy=0.02, queue_us=150_000)
     kinds = [one.kind for one in advise(seen, served(max_queue_size=2), FULL)]
 
     assert kinds == ["queue_is_full"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "machine", "said"),
+    [
+        ({}, ROOM, "batcher_sleeps"),
+        ({}, FULL, "batcher_sleeps"),
+        ({"instance_count": 2}, ROOM, "batcher_sleeps"),
+        ({"instance_count": 2}, FULL, "cores_are_taken"),
+        ({"max_queue_size": 10}, ROOM, "queue_is_full"),
+    ],
+)
+def test_of_a_long_wait_one_reason_is_given(
+    changes: dict[str, Any], machine: Machine, said: str
+) -> None:
+    setting = served(queue_limits=("max_queue_size",), **changes)
+    advice = advise(traffic(busy=0.2, queue_us=30_000), setting, machine)
+
+    assert [one.kind for one in advice] == [said]
+
+
+@pytest.mark.parametrize("busy", [0.02, 0.1, 0.4])
+def test_what_sleeping_costs_is_no_more_than_instances_can_do(busy: float) -> None:
+    seen = traffic(busy=busy, queue_us=300_000)
+    sleeps = advise(seen, served(queue_limits=("max_queue_size",)), ROOM)[0]
+
+    assert sleeps.kind == "batcher_sleeps"
+    assert sleeps.gain == pytest.approx(1 / busy)
 
 
 def test_where_all_is_well_it_says_so_with_the_numbers() -> None:
@@ -474,8 +541,10 @@ def test_a_configuration_is_read_from_either_wire(wire: str) -> None:
             "max_queue_delay_microseconds": long(500),
             "default_queue_policy": {
                 "default_timeout_microseconds": long(7),
+                "timeout_action": "DELAY",
                 "max_queue_size": 3,
             },
+            "priority_levels": long(2),
         },
         "instance_group": [{"count": 2, "kind": "KIND_CPU"}],
         "parameters": {"intra_op_thread_count": {"string_value": "4"}},
@@ -490,12 +559,23 @@ def test_a_configuration_is_read_from_either_wire(wire: str) -> None:
         dynamic_batching=True,
         queue_delay_us=500,
         preferred_batch_size=(),
+        queue_limits=("default_timeout_microseconds", "max_queue_size", "priority_levels"),
         max_queue_size=3,
         timeout_us=7,
         instance_count=2,
         threads=4,
         response_cache=True,
     )
+
+
+@pytest.mark.parametrize(
+    "policy", [{}, {"timeout_action": "DELAY"}, {"default_timeout_microseconds": "0"}]
+)
+def test_a_policy_that_limits_nothing_is_no_limit(policy: dict[str, object]) -> None:
+    """Measured with 2.51: with an empty policy, or an action alone, the batcher sleeps never."""
+    batcher = {"default_queue_policy": policy, "priority_levels": "0"}
+
+    assert Setting.from_config("m", {"dynamic_batching": batcher}).queue_limits == ()
 
 
 def test_a_configuration_that_says_little_is_read_too() -> None:

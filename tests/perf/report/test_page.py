@@ -195,17 +195,25 @@ def test_a_narrow_screen_scrolls_no_page_sideways(small: Path, opened: Open) -> 
 def test_hostile_names_are_only_text(tmp_path: Path, opened: Open) -> None:
     about = header(
         model=EVIL,
-        plan={EVIL: [EVIL], "max_p99_ms": 9, "nested": {EVIL: EVIL}},
+        command="compare",
+        plan={
+            EVIL: [EVIL],
+            "max_p99_ms": 9,
+            "nested": {EVIL: EVIL},
+            "metric": "throughput",
+            "sides": {"A": "as served", "B": EVIL + "!"},
+            "order": "AABBB",
+            "looks": [2],
+        },
         machine={EVIL: EVIL},
         server={"name": EVIL},
         started=EVIL,
         configuration={"name": EVIL, "max_batch_size": [EVIL], "instance_group": EVIL},
     )
-    strange = Candidate.from_json({"max_batch_size": EVIL + "!"})
     points = [
         *(point(AS_SERVED, 1000 * n, n, n) for n in (1, 2)),
-        *(point(strange, 2000 * n, n, n) for n in (1, 2)),
-        failed(strange, EVIL),
+        *(point(AS_SERVED, 2000 * n, n, n) for n in (1, 2)),
+        failed(AS_SERVED, EVIL),
     ]
     with opened(page_of(tmp_path, (about, points))) as seen:
         assert seen.dialogs == []
