@@ -4,7 +4,6 @@ Each proposal is loaded and measured once. The best few are then measured again,
 with the configuration as served, because the best of many noisy figures flatters itself.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,11 +24,13 @@ AS_SERVED = Candidate()
 
 _FINALISTS = 2
 _ROUNDS = 2
-_PATIENCE = 8
+_PATIENCE = 12
 _WORTHWHILE = 0.01
 _REPEATS = 50
 _OPTUNAS_TURN = 3
 _FAR = 1e9
+_PATIENT = ("max_queue_delay_microseconds", "preferred_batch_size")
+_THREADS = "intra_op_thread_count"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,23 +231,39 @@ class _Proposals:
 def seeds(space: Space, config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the choices to try first: what serves most models well, from what is known.
 
-    Requests joined without a delay, in the largest batches; few instances with few threads
-    before many, and not many of both, which fight for the cores.
+    One instance with all that waits in a batch; several, with batches that leave callers for
+    the others (a half, then a quarter, of those under way: while one answers, the next one
+    computes), without a delay and with a short one; and one instance with all threads.
+    Many instances with many threads fight for the cores, and are no seeds.
     """
-    settings = space.choices()
-    base = {name: min(choices) for name, choices in settings.items()}
-    for name in ("dynamic_batching", "max_batch_size"):
-        if name in base:
-            base[name] = max(settings[name])
-    pairs = itertools.product(
-        settings.get("instance_count", (1,)), settings.get("intra_op_thread_count", (1,))
-    )
-    few = [pair for pair in pairs if 1 in pair]
-    tried = []
-    for count, threads in sorted(few, key=math.prod):
-        chosen = {"instance_count": count, "intra_op_thread_count": threads}
-        tried.append(base | {name: chosen[name] for name in chosen if name in settings})
-    return [values for values in tried if spaces.fitting(values, config) is not None]
+    choices = space.choices()
+    alone = {name: min(possible) for name, possible in choices.items()}
+    if "dynamic_batching" in alone:
+        alone["dynamic_batching"] = max(choices["dynamic_batching"])
+    sizes = sorted(choices.get("max_batch_size", ()), reverse=True)
+    counts = sorted(choices.get("instance_count", ()))
+    delays, preferred = (sorted(choices.get(name, ())) for name in _PATIENT)
+
+    def some(**values: Sequence[Any]) -> dict[str, Any]:
+        """Return ``alone`` with the last of each of ``values`` that there is."""
+        return alone | {name: given[-1] for name, given in values.items() if given}
+
+    half, quarter, several = sizes[:2], sizes[:3], counts[:2]
+    tried = [
+        some(max_batch_size=sizes[:1]),
+        some(max_batch_size=half, instance_count=several),
+        some(max_batch_size=quarter, instance_count=several),
+        some(
+            max_batch_size=half,
+            instance_count=several,
+            max_queue_delay_microseconds=delays[:2],
+            preferred_batch_size=preferred[:2],
+        ),
+        some(max_batch_size=sizes[:1], intra_op_thread_count=choices.get(_THREADS, ())),
+        some(max_batch_size=quarter, instance_count=counts),
+    ]
+    fitting = (values for values in tried if spaces.fitting(values, config) is not None)
+    return list({str(values): values for values in fitting}.values())
 
 
 def _optuna() -> Any:
