@@ -12,7 +12,8 @@ HEAVY = {
 PACKAGES = [
     "toolkit", "toolkit.cli", "toolkit.client", "toolkit.deploy.embedded", "toolkit.pbtxt",
     "toolkit.repository", "toolkit.runtime", "toolkit.samples", "toolkit.verify", "converters",
-    "converters.table", "perf", "perf.loadtest", "perf.loadtest.plan", "perf.space", "perf.throughput",
+    "converters.table", "perf", "perf.loadtest", "perf.loadtest.plan", "perf.space",
+    "perf.throughput",
 ]  # fmt: skip
 
 
