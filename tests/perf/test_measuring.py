@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -181,8 +182,9 @@ def _perf_analyzer_of(process: "subprocess.Popen[bytes]") -> psutil.Process:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         for child in psutil.Process(process.pid).children(recursive=True):
-            if child.name() == "perf_analyzer" and "--version" not in child.cmdline():
-                return child
+            with suppress(psutil.Error):  # One that was asked for its version ends just now.
+                if child.name() == "perf_analyzer" and "--version" not in child.cmdline():
+                    return child
         time.sleep(0.02)
     pytest.fail("perf_analyzer did not start")
 
@@ -193,9 +195,12 @@ def test_ctrl_c_leaves_no_program_and_no_file(measured: Path, tmp_path: Path) ->
         stderr=subprocess.DEVNULL,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )
-    program = _perf_analyzer_of(ours)
-    ours.send_signal(signal.SIGINT)
-    ours.wait(20)
+    try:
+        program = _perf_analyzer_of(ours)
+        ours.send_signal(signal.SIGINT)
+        ours.wait(20)
+    finally:
+        ours.kill()
 
     assert not psutil.wait_procs([program], timeout=10)[1]
     assert not list(tmp_path.iterdir())
