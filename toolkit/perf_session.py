@@ -32,32 +32,30 @@ def measurer(target: "Target", model: str, flags: Mapping[str, Any]) -> "Measure
     return partial(measure, target, model, settings=settings_of(flags), data=flags["input_data"])
 
 
-@contextmanager
-def opened(  # noqa: PLR0913  a journal is about all of these
+def journal_of(
+    served: "ServedModel",
     target: "Target",
-    model: str,
+    about: tuple[str, Mapping[str, Any]],
     path: Path,
-    command: str,
-    plan: Mapping[str, Any],
     *,
     fresh: bool,
-) -> "Iterator[tuple[ServedModel, Journal]]":
-    """Give the served model, put back at the end, and the journal at ``path``."""
+) -> "Journal":
+    """Return the journal at ``path``, open; ``about`` is the command and its plan.
+
+    ``served`` holds the lock of the model: nobody else writes there, so that a ``fresh`` one
+    takes nothing from a command that is still at work.
+    """
     from perf.journal import Header, begin
     from perf.machine import machine, server
-    from perf.served import ServedModel
 
     with target.client() as client:
-        about = server(client)
+        header = Header(
+            command=about[0], model=served.model, plan=about[1], configuration=served.original,
+            machine=machine(), server=server(client),
+        )  # fmt: skip
     if fresh:
         path.unlink(missing_ok=True)
-    with ServedModel(target, model) as served:
-        header = Header(
-            command=command, model=model, plan=plan, configuration=served.original,
-            machine=machine(), server=about,
-        )  # fmt: skip
-        with begin(path, header) as journal:
-            yield served, journal
+    return begin(path, header)
 
 
 @contextmanager

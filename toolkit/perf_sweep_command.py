@@ -14,7 +14,7 @@ from toolkit.perf_options import (
     target_of,
     target_options,
 )
-from toolkit.perf_session import bar, measurer, measuring, opened
+from toolkit.perf_session import bar, journal_of, measurer, measuring
 from toolkit.perf_space_options import space_of, space_options
 
 _CALLERS = (1, 8, 32)
@@ -42,6 +42,7 @@ def _sweep(model: str, output: Path | None, *, fresh: bool, **flags: Any) -> Non
     on where it ended; the served model is left as it was.
     """
     from perf.candidates import Candidate
+    from perf.served import ServedModel
     from perf.space import grid
     from perf.trials import Trials, sweep, table
 
@@ -49,7 +50,10 @@ def _sweep(model: str, output: Path | None, *, fresh: bool, **flags: Any) -> Non
     target = target_of(model, flags)
     path = output or Path(f"{model}-sweep.jsonl")
     plan = {"space": space.to_json(), "loads": [str(load) for load in loads], **measuring(flags)}
-    with opened(target, model, path, "sweep", plan, fresh=fresh) as (served, journal):
+    with (
+        ServedModel(target, model) as served,
+        journal_of(served, target, ("sweep", plan), path, fresh=fresh) as journal,
+    ):
         # What is served now is what all others are held against.
         candidates = dict.fromkeys((Candidate(), *grid(space, served.original)))
         trials = Trials(served, measurer(target, model, flags), journal)

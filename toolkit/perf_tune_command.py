@@ -16,7 +16,7 @@ from toolkit.perf_options import (
     target_of,
     target_options,
 )
-from toolkit.perf_session import bar, measurer, measuring, opened
+from toolkit.perf_session import bar, journal_of, measurer, measuring
 from toolkit.perf_space_options import space_of, space_options
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from perf.measurement import Load
     from perf.space import Space
     from perf.target import Target
-    from perf.tuning import Contender, Outcome
+    from perf.tuning import Contender, Outcome, Search
 
 _FEWEST, _MOST, _SHARE = 16, 60, 10
 _CALLERS = 32
@@ -64,6 +64,7 @@ def _tune(model: str, output: Path | None, *, fresh: bool, apply: bool, **flags:
     Candidates are loaded on the running server and measured there; the served model is
     left as it was unless --apply is given. Without flags for settings, all are searched.
     """
+    from perf.served import ServedModel
     from perf.trials import Trials, table
     from perf.tuning import Search
 
@@ -75,18 +76,21 @@ def _tune(model: str, output: Path | None, *, fresh: bool, apply: bool, **flags:
             hint="--repository with the folder that this server serves",
         )
     path = output or Path(f"{model}-tune.jsonl")
-    space = _space(target, model, flags, loads)
-    plan = {**goal.to_json(), "space": space.to_json(), "loads": [str(load) for load in loads],
-            "seed": flags["seed"], **measuring(flags)}  # fmt: skip
-    with opened(target, model, path, "tune", plan, fresh=fresh) as (served, journal):
+    with ServedModel(target, model) as served:
+        # Of what was served first: a search that was killed may have left something else.
+        space = _space(served.original, flags, loads)
         search = Search(
             space=space, loads=loads, goal=goal, seed=flags["seed"],
             measurements=flags["measurements"] or _measurements(space, served.original, loads),
         )  # fmt: skip
-        trials = Trials(served, measurer(target, model, flags), journal)
-        with bar(search.measurements) as advance:
+        plan = _plan(search, flags)
+        with (
+            journal_of(served, target, ("tune", plan), path, fresh=fresh) as journal,
+            bar(search.measurements) as advance,
+        ):
+            trials = Trials(served, measurer(target, model, flags), journal)
             outcome = search.run(trials, lambda point: advance(str(point.candidate)))
-        perf_table.points(table(journal.points))
+    perf_table.points(table(journal.points))
     _tell(outcome, goal)
     click.echo(f"  journal     {path}  (toolkit perf report {path})")
     _finish(target, model, outcome.winner.candidate, apply=apply and outcome.satisfied)
@@ -109,8 +113,18 @@ def _goal(flags: Mapping[str, Any]) -> "Goal":
     )
 
 
+def _plan(search: "Search", flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **search.goal.to_json(),
+        "space": search.space.to_json(),
+        "loads": [str(load) for load in search.loads],
+        "seed": search.seed,
+        **measuring(flags),
+    }
+
+
 def _space(
-    target: "Target", model: str, flags: Mapping[str, Any], loads: "tuple[Load, ...]"
+    config: Mapping[str, Any], flags: Mapping[str, Any], loads: "tuple[Load, ...]"
 ) -> "Space":
     """Return the space that the flags describe, or the one worth searching for the model."""
     from perf.machine import cores
@@ -119,8 +133,6 @@ def _space(
     given = space_of(flags)
     if given.choices():
         return given
-    with target.client() as client:
-        config = client.config(model)
     return usual(
         config,
         cores=cores(),

@@ -16,7 +16,7 @@ from tests.cli.program import Run
 from toolkit.deploy import embedded
 from toolkit.deploy.state import Server
 
-SHORT = ("-p", 60, "-r", 3, "-s", 999)
+SHORT = ("-p", 120, "-r", 3, "-s", 999)
 GRID = ("--concurrency-range", "1,2", "--instance-count", "1,2", "--max-batch-size", "4,8")
 
 
@@ -37,7 +37,8 @@ def configuration(repository: Path) -> Mapping[str, Any]:
 
 def asked(path: Path) -> list[tuple[str, str]]:
     points = journal.read(path)[1]
-    return sorted((str(point.candidate), str(point.load)) for point in points if point.measurement)
+    assert [point.failure for point in points if point.failure] == []
+    return sorted((str(point.candidate), str(point.load)) for point in points)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -216,3 +217,25 @@ def test_a_rate_takes_the_place_of_the_usual_callers(
     both = run(*command, "--request-rate-range", "40", "--concurrency-range", "4")
     assert both.code == 2
     assert "exclude each other" in both.err
+
+
+def test_a_killed_search_goes_on_from_what_was_served_first(
+    run: Run, served: Path, tmp_path: Path
+) -> None:
+    before, path = configuration(served), tmp_path / "echo.jsonl"
+    # Without flags for settings the space follows from the configuration.
+    command = (
+        "perf", "tune", "echo", "--repository", served, "--concurrency-range", 4,
+        "--measurements", 12, *SHORT, "-o", path,
+    )  # fmt: skip
+    process = program.start(*command, start_new_session=True)
+    until(lambda: configuration(served)["max_batch_size"] != before["max_batch_size"])
+    process.kill()
+    process.communicate(timeout=60)
+    made = len(asked(path))
+
+    ended = run(*command)
+
+    assert ended.code == 0, ended.err
+    assert made < len(asked(path)) <= 12 + 1
+    assert configuration(served) == before
