@@ -37,7 +37,7 @@ format: $(VENV)/all.done ## Format the code and mend what can be mended.
 
 bench: $(VENV)/all.done ## Measure serving beside FastAPI (needs wrk: apt-get install wrk), the client beside tritonclient.
 	@$(BIN)/toolkit runtime install
-	@$(BIN)/python benchmarks/serving.py
+	@$(BIN)/python -m benchmarks.serving
 	@$(PIP) --group bench
 	@$(BIN)/python -m benchmarks.client
 

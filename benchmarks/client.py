@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks import client_measures as measures
 from benchmarks.client_measures import Line
-from benchmarks.serving import free_ports
+from benchmarks.server import serving
 from toolkit.deploy.state import Server
 from toolkit.errors import ToolkitError
 
@@ -70,24 +70,11 @@ def _row(line: Line) -> str:
 
 @contextmanager
 def _served(folder: Path) -> Iterator[Server]:
-    """Serve the model, with a state folder of its own; stop it at the end."""
-    from toolkit import runtime
-    from toolkit.client import Client
-    from toolkit.deploy import embedded
-
-    runtime.install()
-    os.environ["XDG_STATE_HOME"] = str(folder / "state")
+    """Serve the model, stop the server at the end."""
     home = folder / "repository"
     shutil.copytree(Path(__file__).parent / "client_model", home / measures.MODEL)
-    http, grpc, metrics = free_ports(3)
-    options = embedded.ServerOptions(http_port=http, grpc_port=grpc, metrics_port=metrics)
-    try:
-        server = embedded.start(home, options)
-        with Client(server.http_url, token=server.token) as control:
-            control.load(measures.MODEL)
+    with serving(home) as server:
         yield server
-    finally:
-        embedded.stop(home, timeout=0)
 
 
 def _machine() -> str:

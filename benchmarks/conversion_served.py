@@ -4,7 +4,6 @@ Each model is converted with its proof, written into a repository and deployed; 
 ``toolkit verify`` finds over HTTP and gRPC, one by one, batched and concurrent, counts.
 """
 
-import contextlib
 import re
 import shutil
 import sys
@@ -15,15 +14,11 @@ from pathlib import Path
 
 from benchmarks.conversion import stored
 from benchmarks.models.case import Case
-from benchmarks.serving import free_ports
+from benchmarks.server import deployed
 from converters import ConversionOptions, convert
 from toolkit import options, repository
-from toolkit.deploy import embedded
-from toolkit.deploy.models import Deployed
-from toolkit.deploy.state import Server
 from toolkit.errors import ToolkitError
 from toolkit.runtime import install
-from toolkit.spec import RepositoryEntry
 from toolkit.verify import verify
 
 _AT_ONCE = 20
@@ -74,17 +69,3 @@ def _outcomes(cases: Sequence[Case], folder: Path) -> Iterator[tuple[str, str]]:
             replays = verify(entry, (server.http_url, server.grpc_url), rounds=1)
             wrong = [replay for replay in replays if not replay.passed]
             yield name, f"different: {wrong[0].first}" if wrong else "answers as proved"
-
-
-@contextlib.contextmanager
-def deployed(
-    place: Path, entries: Sequence[RepositoryEntry]
-) -> Iterator[tuple[Server, tuple[Deployed, ...]]]:
-    """Serve the entries of a repository; stop the server at the end."""
-    http, grpc, metrics = free_ports(3)
-    ports = embedded.ServerOptions(http_port=http, grpc_port=grpc, metrics_port=metrics)
-    try:
-        yield embedded.deploy(place, entries, ports)
-    finally:
-        with contextlib.suppress(ToolkitError):
-            embedded.stop(place)

@@ -14,8 +14,8 @@ from typing import Any
 import tritonclient.grpc
 
 from benchmarks import conversion_speed
-from benchmarks.conversion_served import deployed
 from benchmarks.models.case import Array
+from benchmarks.server import deployed
 from converters import ConversionOptions, convert
 from toolkit import options, repository
 from toolkit.runtime import install

@@ -27,7 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
-from benchmarks.serving import free_ports
+from benchmarks.server import free_ports, serving
 from perf import bounded
 from perf.analyzer import Program, find
 from perf.analyzer_output import figures as read_figures
@@ -208,32 +208,15 @@ def _arguments() -> argparse.Namespace:
 
 @contextmanager
 def _served(folder: Path) -> Iterator[Place]:
-    """Serve both models, with a state folder of their own; stop the server at the end."""
-    from toolkit import repository, runtime
-    from toolkit.client import Client
-    from toolkit.deploy import embedded
-
-    runtime.install()
-    os.environ["XDG_STATE_HOME"] = str(folder / "state")
+    """Serve all models; stop the server at the end."""
     home = folder / "repository"
     row, dtype = _write_forest(folder, home)
     for name, does in _DOES.items():
         (home / name / "1").mkdir(parents=True)
         (home / name / "config.pbtxt").write_text(_CONFIG % (dtype, dtype), encoding="utf-8")
         (home / name / "1" / "model.py").write_text(_MODEL % does, encoding="utf-8")
-    http, grpc, metrics = free_ports(3)
-    options = embedded.ServerOptions(http_port=http, grpc_port=grpc, metrics_port=metrics)
-    try:
-        server, results = embedded.deploy(home, (repository.find(home, "forest"),), options)
-        for result in results:
-            if result.error:
-                raise result.error
-        with Client(server.http_url, token=server.token) as control:
-            for name in _DOES:
-                control.load(name)
+    with serving(home) as server:
         yield Place(server, folder, find(), row, dtype)
-    finally:
-        embedded.stop(home, timeout=0)
 
 
 def _write_forest(folder: Path, home: Path) -> tuple[list[float], str]:

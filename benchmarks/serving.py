@@ -7,7 +7,7 @@ the model, and answer labels and class probabilities. They take turns within eac
 so that whatever else the machine does falls on all of them. The goals are set against
 the fastest style. The exit status says whether it ran, not who won.
 
-    python benchmarks/serving.py [--rounds N] [--seconds N] [--markdown]
+    python -m benchmarks.serving [--rounds N] [--seconds N] [--markdown]
 """
 
 import argparse
@@ -16,7 +16,6 @@ import os
 import platform
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.server import free_ports, serving, undisturbed
 from toolkit.errors import ToolkitError
 
 _TREES, _DEPTH, _FEATURES, _TRAINING_ROWS, _SEED = 100, 10, 28, 5000, 0
@@ -166,27 +166,12 @@ def _prepare(folder: Path) -> tuple[Path, Rows, Answer]:
 
 @contextmanager
 def _triton(folder: Path) -> Iterator[Service]:
-    """Serve on the embedded Triton, with a state folder of its own; stop it at the end."""
-    from toolkit import repository, runtime
-    from toolkit.deploy import embedded
-
+    """Serve on the embedded Triton."""
     _note("starting the embedded Triton")
-    runtime.install()
-    os.environ["XDG_STATE_HOME"] = str(folder / "state")
-    home = folder / "repository"
-    entry = repository.find(home, _MODEL)
-    http, grpc, metrics = free_ports(3)
-    options = embedded.ServerOptions(http_port=http, grpc_port=grpc, metrics_port=metrics)
-    try:
-        server, results = embedded.deploy(home, (entry,), options)
-        for result in results:
-            if result.error:
-                raise result.error
+    with serving(folder / "repository") as server:
         name = f"embedded Triton {server.triton_version}"
         url = f"{server.http_url}/v2/models/{_MODEL}/infer"
         yield Service(name, url, _v2_body, _v2_answer)
-    finally:
-        _undisturbed(lambda: embedded.stop(home))
 
 
 @contextmanager
@@ -207,7 +192,7 @@ def _fastapi(model: Path) -> Iterator[list[Service]]:
             for route, name in _STYLES.items()
         ]
     finally:
-        _undisturbed(lambda: _end(process))
+        undisturbed(lambda: _end(process))
 
 
 def _wait_until_answers(url: str, process: subprocess.Popen[bytes]) -> None:
@@ -226,28 +211,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _undisturbed(action: Callable[[], object]) -> None:
-    """Run ``action`` to its end, whatever keys are pressed meanwhile."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _INTERRUPTIONS}
-    try:
-        action()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-_INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
-
-
-def free_ports(count: int) -> list[int]:
-    """Return numbers of ports that nobody listens on just now."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def _v2_body(rows: Rows) -> str:

@@ -19,12 +19,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
 from benchmarks import tuning_models
-from benchmarks.serving import free_ports
+from benchmarks.server import serving
 from perf import comparing, sides, target
 from perf.analyzer import Settings
 from perf.comparing import Comparison, Plan, Side
@@ -72,9 +71,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            os.environ["XDG_STATE_HOME"] = str(Path(folder) / "state")
             home = _repository(Path(folder))
-            with _served(home):
+            with serving(home):
                 print(_machine(), end="\n\n", flush=True)
                 right = _same(home, arguments.comparisons, arguments.rounds)
                 _known(home, arguments.known, arguments.rounds)
@@ -177,25 +175,6 @@ def _repository(folder: Path) -> Path:
         (version / "model.py").write_text(code, encoding="utf-8")
         (version.parent / "config.pbtxt").write_text(_CONFIG, encoding="utf-8")
     return home
-
-
-@contextmanager
-def _served(home: Path) -> Iterator[None]:
-    """Serve all models; stop the server at the end."""
-    from toolkit import repository, runtime
-    from toolkit.deploy import embedded
-
-    runtime.install()
-    http, grpc, metrics = free_ports(3)
-    options = embedded.ServerOptions(http_port=http, grpc_port=grpc, metrics_port=metrics)
-    try:
-        _, results = embedded.deploy(home, repository.entries(home), options)
-        for result in results:
-            if result.error:
-                raise result.error
-        yield
-    finally:
-        embedded.stop(home, timeout=0)
 
 
 def _machine() -> str:
