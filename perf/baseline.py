@@ -1,13 +1,13 @@
 """A baseline: what a model did once, kept in a file to be held against it later."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from perf import writing
 from perf.comparing import Metric
 from perf.journal import now
 from perf.measurement import Load, Measurement
@@ -59,12 +59,7 @@ def write(path: Path, baseline: Baseline) -> None:
         "measurements": [one.to_json() for one in baseline.measurements],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    writing.write(path, (json.dumps(record, ensure_ascii=False, indent=1) + "\n").encode())
 
 
 def read(path: Path) -> Baseline:

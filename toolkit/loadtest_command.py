@@ -84,6 +84,7 @@ def _loadtest(url: str, json_file: Path | None, histogram_file: Path | None, **f
     Requests leave when they are due, whether or not those before them were answered, and
     their times count from when they were due.
     """
+    from perf import writing
     from perf.loadtest import report
     from perf.loadtest.libraries import require
     from perf.loadtest.results import broken_limits
@@ -94,7 +95,7 @@ def _loadtest(url: str, json_file: Path | None, histogram_file: Path | None, **f
     to_stdout = json_file is not None and str(json_file) == "-"
     for path in (None if to_stdout else json_file, histogram_file):
         if path is not None:
-            report.require_writable(path)
+            writing.check(path)
     began = time.time()
     with _progress(plan) as watch:
         result = run(plan, watch)
@@ -104,9 +105,10 @@ def _loadtest(url: str, json_file: Path | None, histogram_file: Path | None, **f
     else:
         _show(plan, result)
     if json_file is not None and not to_stdout:
-        report.write(json_file, text)
+        writing.write(json_file, text.encode())
     if histogram_file is not None:
-        report.write(histogram_file, report.histogram_log(result, began + plan.warmup_seconds))
+        log = report.histogram_log(result, began + plan.warmup_seconds)
+        writing.write(histogram_file, log.encode())
     broken = broken_limits(result, **{name: flags[name] for name in _LIMITS})
     if not result.total.succeeded and not broken and not result.interrupted:
         broken = [

@@ -37,29 +37,28 @@ def _report(
     JOURNAL is what toolkit perf sweep, tune, compare, or run --output wrote. The file needs
     no network and nothing beside it.
     """
-    from perf import journal, report
-    from perf.report.writing import check
+    from perf import journal, report, writing
 
     # Named twice by a shell's patterns, one run would count as two.
     journals = tuple({path.resolve(): path for path in journals}.values())
     if png is not None and not png.is_dir():
         if png.exists():
             raise ConfigError(f"{png} is a file", hint="name a folder for the pictures")
-        check(png)
+        writing.check(png)
     for path in (output, csv_file):
         _keep_the_journals(path, journals)
         if path is not None:
-            check(path)
+            writing.check(path)
     studies = report.group(journals)
     with screen.progress("drawing"):
         page = report.html(studies)
         drawn = dict(report.pictures(studies)) if png else {}
-    report.write(output, page.encode())
+    writing.write(output, page.encode())
     written = [str(output)]
     if png is not None:
         png.mkdir(exist_ok=True)
         for name, picture in drawn.items():
-            report.write(png / name, picture)
+            writing.write(png / name, picture)
             written.append(str(png / name))
     if csv_file is not None:
         report.write_csv(csv_file, [journal.read(path) for path in journals])

@@ -1,16 +1,12 @@
 """A result as files: JSON, and a histogram log that other tools read."""
 
-import os
-import tempfile
 from dataclasses import asdict
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 from perf.loadtest.buckets import histogram, unpack
 from perf.loadtest.plan import Plan
 from perf.loadtest.results import Latency, Result, behind
-from toolkit.errors import ConfigError
 
 _MICROSECONDS_A_MILLISECOND = 1000.0
 
@@ -109,27 +105,3 @@ def histogram_log(result: Result, started: float) -> str:
         made.set_end_time_stamp((row.begin_seconds + row.seconds) * 1000)
         log.output_interval_histogram(made, max_value_unit_ratio=_MICROSECONDS_A_MILLISECOND)
     return text.getvalue()
-
-
-def require_writable(path: Path) -> None:
-    """Raise ``ConfigError`` if a file cannot be written there."""
-    folder = path.absolute().parent
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ConfigError(
-            f"{path} cannot be written",
-            hint="the name of a file in a folder that is there and yours",
-        )
-
-
-def write(path: Path, text: str) -> None:
-    """Write a whole file or none."""
-    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}-")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -10,6 +10,5 @@ from perf.report.figures import pictures
 from perf.report.page import html
 from perf.report.studies import Study, group
 from perf.report.wording import sentence
-from perf.report.writing import write
 
-__all__ = ["Study", "csv_text", "group", "html", "pictures", "sentence", "write", "write_csv"]
+__all__ = ["Study", "csv_text", "group", "html", "pictures", "sentence", "write_csv"]

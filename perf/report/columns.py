@@ -19,7 +19,7 @@ from perf.journal import Header, Point
 from perf.measurement import Measurement
 from perf.report.studies import goal_of, kept, variants_of
 from perf.report.variants import Variant
-from perf.report.writing import write
+from perf.writing import write
 
 COLUMNS = (
     "Model",

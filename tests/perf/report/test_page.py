@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page
 
-from perf import report
+from perf import report, writing
 from perf.candidates import Candidate
 from perf.journal import Header, Point
 from tests.perf.report import journals
@@ -25,7 +25,7 @@ def page_of(folder: Path, *written: tuple[Header, list[Point]]) -> Path:
         for number, (about, points) in enumerate(written)
     ]
     path = folder / "report.html"
-    report.write(path, report.html(report.group(paths)).encode())
+    writing.write(path, report.html(report.group(paths)).encode())
     return path
 
 

@@ -10,7 +10,7 @@ from toolkit.errors import ConfigError
 def write(path: Path, content: bytes) -> None:
     """Write ``content`` beside ``path``, then move it there, over what was there.
 
-    Raises ``ConfigError`` for a folder that is not there, and for a path that is a folder.
+    Raises ``ConfigError`` for what ``check`` refuses.
     """
     check(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:64]}-")
@@ -27,11 +27,20 @@ def write(path: Path, content: bytes) -> None:
 
 
 def check(path: Path) -> None:
-    """Refuse a path that no file can be written to, before hours of work are put into it."""
-    if not path.parent.is_dir():
+    """Refuse a path that no file can be written to, before hours of work are put into it.
+
+    Raises ``ConfigError`` for a folder that is not there, or is not ours to write to, and for
+    a path that is a folder.
+    """
+    folder = path.parent
+    if not folder.is_dir():
         raise ConfigError(
-            f"there is no folder {path.parent} to write {path.name} to",
-            hint=f"mkdir -p {path.parent}",
+            f"{path} cannot be written: there is no folder {folder}", hint=f"mkdir -p {folder}"
         )
     if path.is_dir():
-        raise ConfigError(f"{path} is a folder", hint=f"name a file, {path / 'report.html'}")
+        raise ConfigError(f"{path} is a folder", hint="name a file in it, or another")
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(
+            f"{path} cannot be written: the folder {folder} is not yours to write to",
+            hint="name a file in a folder that is",
+        )
