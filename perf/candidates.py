@@ -13,8 +13,7 @@ class Candidate:
     """Changes to a configuration, under the names of Triton and ``ServingConfig``.
 
     None leaves a setting as it is. ``dynamic_batching=False`` takes the batcher away, and
-    with it the queue delay and the preferred sizes. ``Candidate()`` is the model as it is
-    served.
+    with it the queue delay and the preferred sizes. One without changes is ``AS_SERVED``.
     """
 
     max_batch_size: int | None = None
@@ -51,6 +50,10 @@ class Candidate:
         return cls(
             **{**record, **({} if sizes is None else {"preferred_batch_size": tuple(sizes)})}
         )
+
+
+AS_SERVED = Candidate()
+"""The model as it is served: no changes."""
 
 
 def _shown(value: object) -> str:

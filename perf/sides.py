@@ -10,7 +10,7 @@ from typing import Any
 
 from perf import input_data, measuring
 from perf.analyzer import Settings
-from perf.candidates import Candidate
+from perf.candidates import AS_SERVED, Candidate
 from perf.comparing import ComparisonError, Side
 from perf.measurement import Load, Measurement
 from perf.served import ServedModel
@@ -22,7 +22,7 @@ from toolkit.spec import check_model_name
 Configuration = Candidate | Mapping[str, Any]
 """Changes to what is served, or a whole configuration in Triton's JSON."""
 
-_AS_SERVED = "served"
+_SERVED = "served"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Asked:
     def candidate(self) -> Candidate:
         """The changes; none for a whole configuration, which ``name`` stands for."""
         is_one = isinstance(self.configuration, Candidate)
-        return self.configuration if is_one else Candidate()  # type: ignore[return-value]
+        return self.configuration if is_one else AS_SERVED  # type: ignore[return-value]
 
 
 def parse(text: str) -> Asked:
@@ -57,7 +57,7 @@ def parse(text: str) -> Asked:
         raise ConfigError(
             f"{text!r}: a version is a number above 0, got {version!r}", hint=f"{model}:1"
         )
-    wanted = None if not at or file == _AS_SERVED else read_configuration(Path(file))
+    wanted = None if not at or file == _SERVED else read_configuration(Path(file))
     return Asked(name=text, model=model, version=version or None, configuration=wanted)
 
 
@@ -148,7 +148,7 @@ def _turn(
         if served is not None:
             wanted = side.configuration
             if wanted is None or isinstance(wanted, Candidate):
-                served.load(wanted or Candidate())
+                served.load(wanted or AS_SERVED)
             else:
                 served.load_config(wanted)
         return measure(target, side)

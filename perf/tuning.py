@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from perf import space as spaces
-from perf.candidates import Candidate
+from perf.candidates import AS_SERVED, Candidate
 from perf.goals import Goal
 from perf.journal import Point
 from perf.measurement import Load
@@ -20,7 +20,7 @@ from perf.space import Space
 from perf.trials import Trials
 from toolkit.errors import MissingDependencyError
 
-AS_SERVED = Candidate()
+__all__ = ["AS_SERVED", "Contender", "Outcome", "Search", "seeds"]
 
 _FINALISTS = 2
 _ROUNDS = 2
@@ -41,10 +41,10 @@ class Contender:
     load: Load
     points: tuple[Point, ...]
 
-    def middle(self, goal: Goal) -> tuple[float, float]:
-        """Return the medians of its excess over the limits and of its score."""
-        ranks = [goal.rank(point) for point in self.points]
-        return median(excess for excess, _ in ranks), -median(score for _, score in ranks)
+    def rank(self, goal: Goal) -> tuple[float, float]:
+        """Return a key that sorts from the best to the worst: the medians of its points' ranks."""
+        excesses, scores = zip(*map(goal.rank, self.points), strict=True)
+        return median(excesses), median(scores)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,18 +131,14 @@ class Search:
             )
             for candidate, load in self._best(counted)
         ]
-        winner = min(contenders, key=lambda one: _ordered(one.middle(self.goal)))
+        winner = min(contenders, key=lambda one: one.rank(self.goal))
         return Outcome(
             winner=winner,
             as_served=contenders[0],
             measurements=len(counted),
             stopped=stopped,
-            satisfied=winner.middle(self.goal)[0] == 0,
+            satisfied=winner.rank(self.goal)[0] == 0,
         )
-
-
-def _ordered(middle: tuple[float, float]) -> tuple[float, float]:
-    return middle[0], -middle[1]
 
 
 def _worthwhile(rank: tuple[float, float], best: tuple[float, float]) -> bool:

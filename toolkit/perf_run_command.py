@@ -107,7 +107,7 @@ def _measure(
     journal: "Journal | None",
 ) -> None:
     """Measure under each load in turn; what a load before it showed is kept in ``done``."""
-    from perf.candidates import Candidate
+    from perf.candidates import AS_SERVED
     from perf.journal import Point
 
     with bar(len(loads), each_seconds=each_seconds) as advance:
@@ -117,7 +117,7 @@ def _measure(
                 measured = measure(load)
             except ToolkitError as error:
                 if journal is not None:
-                    failed = Point(candidate=Candidate(), load=load, failure=error.message)
+                    failed = Point(candidate=AS_SERVED, load=load, failure=error.message)
                     journal.append(failed)
                 raise
             advance(str(load))
@@ -148,10 +148,10 @@ def _header(target: "Target", model: str, plan: Mapping[str, Any]) -> "Header":
 
 
 def _point(measured: "Measurement") -> "Point":
-    from perf.candidates import Candidate
+    from perf.candidates import AS_SERVED
     from perf.journal import Point
 
-    return Point(candidate=Candidate(), load=measured.load, measurement=measured)
+    return Point(candidate=AS_SERVED, load=measured.load, measurement=measured)
 
 
 def _show(

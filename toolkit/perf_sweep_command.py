@@ -41,7 +41,7 @@ def _sweep(model: str, output: Path | None, *, fresh: bool, **flags: Any) -> Non
     The figures go to a journal as they come. After Ctrl-C or a crash the same command goes
     on where it ended; the served model is left as it was.
     """
-    from perf.candidates import Candidate
+    from perf.candidates import AS_SERVED
     from perf.served import ServedModel
     from perf.space import grid
     from perf.trials import Trials, sweep, table
@@ -55,7 +55,7 @@ def _sweep(model: str, output: Path | None, *, fresh: bool, **flags: Any) -> Non
         journal_of(served, target, ("sweep", plan), path, fresh=fresh) as journal,
     ):
         # What is served now is what all others are held against.
-        candidates = dict.fromkeys((Candidate(), *grid(space, served.original)))
+        candidates = dict.fromkeys((AS_SERVED, *grid(space, served.original)))
         trials = Trials(served, measurer(target, model, flags), journal)
         there = len(journal.points)
         if there:

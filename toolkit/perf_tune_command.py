@@ -167,7 +167,7 @@ def _figures(contender: "Contender", goal: "Goal") -> str:
         return "failed"
     speed = median(one.inferences_per_second for one in measured)
     p99 = median(one.p99_us for one in measured) / 1e3
-    kept = "" if contender.middle(goal)[0] == 0 else ", which breaks a limit"
+    kept = "" if contender.rank(goal)[0] == 0 else ", which breaks a limit"
     return f"{speed:,.0f} inferences/s, p99 {p99:,.2f} ms ({len(measured)} measured){kept}"
 
 

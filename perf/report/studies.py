@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from perf import settings
-from perf.candidates import Candidate
+from perf.candidates import AS_SERVED
 from perf.comparing import Comparison
 from perf.comparison_journal import COMMANDS, comparison
 from perf.goals import Goal, Objective
@@ -185,7 +185,7 @@ def _study(headers: list[Header], sources: list[str], points: list[Point]) -> St
                 within=kept(goal, measured),
             )
         )
-    as_served = Variant(Candidate())
+    as_served = Variant(AS_SERVED)
     first = next(iter(runs), (variants[0], None))[0]
     sides = _sides(headers[0])
     if sides:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from perf.candidates import Candidate
+from perf.candidates import AS_SERVED, Candidate
 from tests.cli.program import Run
 from tests.perf.report import journals
-from tests.perf.report.journals import AS_SERVED, header, point
+from tests.perf.report.journals import header, point
 
 
 @pytest.fixture

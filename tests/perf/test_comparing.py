@@ -10,7 +10,7 @@ import pytest
 
 from perf import baseline, comparing, comparison_journal, journal, sides, verdict
 from perf.baseline import Baseline
-from perf.candidates import Candidate
+from perf.candidates import AS_SERVED, Candidate
 from perf.comparing import Comparison, ComparisonError, Metric, Plan, Side, Turn
 from perf.journal import Header
 from perf.measurement import Load, Measurement
@@ -178,7 +178,7 @@ def test_a_side_is_a_model_a_version_of_it_or_a_model_served_as_a_file_says(
     assert sides.parse("forest@served").configuration is None
     assert sides.parse("forest:3").version == "3"
     text = sides.parse(f"forest:2@{tmp_path / 'config.pbtxt'}")
-    assert (text.model, text.version, text.candidate) == ("forest", "2", Candidate())
+    assert (text.model, text.version, text.candidate) == ("forest", "2", AS_SERVED)
     assert text.configuration == {"backend": "python", "max_batch_size": 8, "dynamic_batching": {}}
     whole = sides.parse(f"forest@{tmp_path / 'one@config.json'}")
     assert whole.configuration == {"name": "forest", "max_batch_size": 4}

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from perf import configuration, space
-from perf.candidates import Candidate
+from perf.candidates import AS_SERVED, Candidate
 from perf.space import Space
 from toolkit.errors import ConfigError
 
@@ -102,7 +102,7 @@ def test_a_grid_holds_every_candidate_that_means_something_once() -> None:
     assert found[:2] == (
         Candidate(max_batch_size=8), Candidate(max_batch_size=8, instance_count=2),
     )  # fmt: skip
-    assert Candidate() in found
+    assert AS_SERVED in found
     for candidate in found:
         configuration.changed(SERVED, candidate)
 
@@ -140,6 +140,6 @@ def test_candidates_go_to_json_and_back() -> None:
 
     assert Candidate.from_json(candidate.to_json()) == candidate
     assert str(candidate) == "dynamic_batching=true preferred_batch_size=8 instance_count=2"
-    assert str(Candidate()) == "as served"
+    assert str(AS_SERVED) == "as served"
     with pytest.raises(ConfigError, match="colour"):
         Candidate.from_json({"colour": "red"})

@@ -9,13 +9,13 @@ from typing import Any, cast
 import pytest
 
 from perf import space as spaces
-from perf.candidates import Candidate
+from perf.candidates import AS_SERVED, Candidate
 from perf.goals import Goal, Objective
 from perf.journal import Point
 from perf.measurement import Load, Measurement
 from perf.space import Space
 from perf.trials import Trials
-from perf.tuning import AS_SERVED, Outcome, Search, seeds
+from perf.tuning import Outcome, Search, seeds
 from toolkit.errors import ConfigError
 
 SERVED: dict[str, Any] = {

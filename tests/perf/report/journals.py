@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from perf import journal
-from perf.candidates import Candidate
+from perf.candidates import AS_SERVED, Candidate
 from perf.journal import Header, Point
 from perf.measurement import Load, Measurement
 
@@ -20,7 +20,6 @@ CONFIGURATION: Mapping[str, Any] = {
     "parameters": {"intra_op_thread_count": {"string_value": "1"}},
 }
 MACHINE = {"processor": "Made-up 9000", "cores": 16, "memory_gib": 62.8, "system": "Linux-6.1"}
-AS_SERVED = Candidate()
 CALLERS = (1, 4, 16, 32, 64)
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from perf.candidates import Candidate
+from perf.candidates import AS_SERVED, Candidate
 from perf.journal import Header, Point
 from perf.measurement import Load
 from perf.report import csv_text, write_csv
 from tests.perf.report import journals
-from tests.perf.report.journals import AS_SERVED, failed, header, measured, point
+from tests.perf.report.journals import failed, header, measured, point
 
 MODEL_ANALYZERS_OWN = [
     "Model", "Batch", "Concurrency", "Model Config Path", "Instance Group", "Max Batch Size",

@@ -10,11 +10,11 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from perf import report, writing
-from perf.candidates import Candidate
+from perf.candidates import AS_SERVED, Candidate
 from perf.journal import Header, Point
 from tests.perf.report import journals
 from tests.perf.report.conftest import Open
-from tests.perf.report.journals import AS_SERVED, CALLERS, failed, grid, header, point
+from tests.perf.report.journals import CALLERS, failed, grid, header, point
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from perf import report
-from perf.candidates import Candidate
+from perf.candidates import AS_SERVED, Candidate
 from tests.perf.report import journals
-from tests.perf.report.journals import AS_SERVED, header, point
+from tests.perf.report.journals import header, point
 from toolkit.errors import MissingDependencyError
 
 

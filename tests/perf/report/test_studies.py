@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from perf import report
-from perf.candidates import Candidate
+from perf.candidates import AS_SERVED, Candidate
 from perf.comparing import Plan
 from perf.journal import Header, Point
 from perf.report import Study, sentence
@@ -15,7 +15,7 @@ from perf.report.variants import Variant
 from perf.report.wording import notes
 from perf.settings import differences, served
 from tests.perf.report import journals
-from tests.perf.report.journals import AS_SERVED, CONFIGURATION, failed, header, point
+from tests.perf.report.journals import CONFIGURATION, failed, header, point
 from toolkit.errors import ConfigError
 
 TWO, THREE, FOUR = (Candidate(instance_count=count) for count in (2, 3, 4))
