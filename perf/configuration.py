@@ -16,7 +16,7 @@ def changed(config: Mapping[str, Any], candidate: Candidate) -> dict[str, Any]:
     """
     message = _message(config)
     change(message, candidate)
-    return _plain(message)
+    return plain(message)
 
 
 def change(message: Any, candidate: Candidate) -> None:
@@ -38,6 +38,13 @@ def change(message: Any, candidate: Candidate) -> None:
         message.parameters[key].string_value = str(candidate.intra_op_thread_count)
     if candidate.response_cache is not None:
         message.response_cache.enable = candidate.response_cache
+
+
+def plain(message: Any) -> dict[str, Any]:
+    """Return a ``ModelConfig`` message in Triton's JSON."""
+    from google.protobuf import json_format
+
+    return dict(json_format.MessageToDict(message, preserving_proto_field_name=True))
 
 
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -134,9 +141,3 @@ def _message(config: Mapping[str, Any]) -> Any:
     return json_format.Parse(
         json.dumps(config), model_config_pb2.ModelConfig(), ignore_unknown_fields=True
     )
-
-
-def _plain(message: Any) -> dict[str, Any]:
-    from google.protobuf import json_format
-
-    return dict(json_format.MessageToDict(message, preserving_proto_field_name=True))

@@ -12,6 +12,7 @@ from perf import input_data, measuring
 from perf.analyzer import Settings
 from perf.candidates import AS_SERVED, Candidate
 from perf.comparing import ComparisonError, Side
+from perf.configuration import plain
 from perf.measurement import Load, Measurement
 from perf.served import ServedModel
 from perf.target import Target
@@ -77,13 +78,11 @@ def read_configuration(path: Path) -> Configuration:
         ) from error
     if path.suffix == ".json" or text.lstrip().startswith("{"):
         return _from_json(path, text)
-    from google.protobuf import json_format
-
     try:
         message = pbtxt.parse_message(text)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}", hint=error.hint) from error
-    return dict(json_format.MessageToDict(message, preserving_proto_field_name=True))
+    return plain(message)
 
 
 def _from_json(path: Path, text: str) -> Configuration:
