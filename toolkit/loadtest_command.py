@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit import screen
+from toolkit.commands import Decorator, decorated
 from toolkit.errors import ConfigError, ToolkitError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _FIGURES = ("p50", "p90", "p95", "p99", "p99.9", "max", "mean")
 def loadtest_command() -> click.Command:
     """Return the command."""
     file = click.Path(path_type=Path)
-    options: tuple[Callable[[Any], Any], ...] = (
+    options: tuple[Decorator, ...] = (
         click.argument("url"),
         click.option("--rate", type=float, help="Requests a second, however the server does."),
         click.option("--arrivals", type=click.Choice(["constant", "poisson"]), default="constant",
@@ -60,10 +61,7 @@ def loadtest_command() -> click.Command:
         click.option("--max-p99-ms", type=float, help="Exit 1 if the p99 is above."),
         click.option("--min-success-percent", type=float, help="Exit 1 if fewer succeed."),
     )  # fmt: skip
-    command: Any = _loadtest
-    for option in reversed(options):
-        command = option(command)
-    made: click.Command = click.command("loadtest")(command)
+    made: click.Command = click.command("loadtest")(decorated(_loadtest, options))
     return made
 
 

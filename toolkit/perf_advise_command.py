@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit import screen
-from toolkit.perf_options import decorated, target_of, target_options
+from toolkit.commands import decorated
+from toolkit.perf_options import target_of, target_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from toolkit import screen
+from toolkit.commands import decorated
 from toolkit.perf_advise_command import advise_command
 from toolkit.perf_compare_command import compare_command, gate_command
-from toolkit.perf_options import decorated, target_of, target_options
+from toolkit.perf_options import target_of, target_options
 from toolkit.perf_report_command import report_command
 from toolkit.perf_run_command import run_command
 from toolkit.perf_sweep_command import sweep_command

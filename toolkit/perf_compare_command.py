@@ -13,6 +13,7 @@ import click
 
 from toolkit import perf_options as shared
 from toolkit import screen
+from toolkit.commands import Decorator, decorated
 from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _FEWEST_ROUNDS, _MOST_ROUNDS = 7, 200  # The fewest are those of perf.verdict.
 
 def compare_command(default_repository: Path) -> click.Command:
     """Return the command; ``default_repository`` is where its server is looked for."""
-    options: tuple[shared.Decorator, ...] = (
+    options: tuple[Decorator, ...] = (
         click.argument("first", metavar="A"),
         click.argument("second", metavar="B"),
         *_plan_options(),
@@ -40,13 +41,13 @@ def compare_command(default_repository: Path) -> click.Command:
         *_settings_options(),
         *shared.target_options(default_repository),
     )  # fmt: skip
-    made: click.Command = click.command("compare")(shared.decorated(_compare, options))
+    made: click.Command = click.command("compare")(decorated(_compare, options))
     return made
 
 
 def gate_command(default_repository: Path) -> click.Command:
     """Return the command; ``default_repository`` is where its server is looked for."""
-    options: tuple[shared.Decorator, ...] = (
+    options: tuple[Decorator, ...] = (
         click.argument("model", required=False),
         click.option("--save", type=click.Path(dir_okay=False, path_type=Path),
                      help="Measure MODEL as it is served, and write the baseline to this file."),
@@ -63,11 +64,11 @@ def gate_command(default_repository: Path) -> click.Command:
         *_settings_options(),
         *shared.target_options(default_repository),
     )  # fmt: skip
-    made: click.Command = click.command("gate")(shared.decorated(_gate, options))
+    made: click.Command = click.command("gate")(decorated(_gate, options))
     return made
 
 
-def _plan_options() -> tuple[shared.Decorator, ...]:
+def _plan_options() -> tuple[Decorator, ...]:
     return (
         click.option("--metric", type=click.Choice(_METRICS), help="What is compared. [default:"
                      " throughput; at a request rate p99]"),
@@ -81,7 +82,7 @@ def _plan_options() -> tuple[shared.Decorator, ...]:
     )  # fmt: skip
 
 
-def _settings_options() -> tuple[shared.Decorator, ...]:
+def _settings_options() -> tuple[Decorator, ...]:
     return (
         click.option("-p", "--measurement-interval", type=click.IntRange(50), default=1000,
                      show_default=True, help="Milliseconds in a window; three are a measurement."),
@@ -202,7 +203,7 @@ def _hold(model: str | None, path: Path, flags: Mapping[str, Any]) -> None:
 def _refuse_another_load(context: click.Context) -> None:
     """A baseline is held against figures of the same load and the same windows."""
     options = (*shared.load_options(_CONCURRENCY), *_settings_options())
-    names = {one.name for one in click.command()(shared.decorated(_nothing, options)).params}
+    names = {one.name for one in click.command()(decorated(_nothing, options)).params}
     for name in sorted(str(name) for name in names - {"time_limit"}):
         source = context.get_parameter_source(name)
         if source is click.core.ParameterSource.COMMANDLINE:

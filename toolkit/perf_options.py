@@ -1,24 +1,17 @@
 """What the commands that measure a served model share: which model, which load, how long."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from toolkit.commands import Decorator
+
 if TYPE_CHECKING:
     from perf.analyzer import Settings
     from perf.measurement import Load
     from perf.target import Target
-
-Decorator = Callable[[Any], Any]
-
-
-def decorated(command: Any, options: tuple[Decorator, ...]) -> Any:
-    """Return ``command`` with ``options``, shown in their order."""
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 def target_options(default_repository: Path) -> tuple[Decorator, ...]:

@@ -1,12 +1,11 @@
 """``toolkit perf report``: what was measured, as one HTML file, pictures and a CSV table."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
 from toolkit import screen
+from toolkit.commands import Decorator, decorated
 from toolkit.errors import ConfigError
 
 _FILE = click.Path(readable=False, path_type=Path)
@@ -14,7 +13,7 @@ _FILE = click.Path(readable=False, path_type=Path)
 
 def report_command() -> click.Command:
     """Return the command."""
-    options: tuple[Callable[[Any], Any], ...] = (
+    options: tuple[Decorator, ...] = (
         click.argument("journals", nargs=-1, required=True, type=_FILE, metavar="JOURNAL..."),
         click.option("--output", type=_FILE, default=Path("report.html"), show_default=True,
                      help="The HTML file."),
@@ -22,10 +21,7 @@ def report_command() -> click.Command:
         click.option("--csv", "csv_file", type=_FILE,
                      help="File for all points, in the columns of NVIDIA Model Analyzer."),
     )  # fmt: skip
-    command: Any = _report
-    for option in reversed(options):
-        command = option(command)
-    made: click.Command = click.command("report")(command)
+    made: click.Command = click.command("report")(decorated(_report, options))
     return made
 
 

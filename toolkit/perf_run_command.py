@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit import screen
+from toolkit.commands import decorated
 from toolkit.errors import ToolkitError
 from toolkit.perf_options import (
-    decorated,
     load_options,
     loads_of,
     settings_of,

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.perf_options import Decorator, Range
+from toolkit.commands import Decorator
+from toolkit.perf_options import Range
 
 if TYPE_CHECKING:
     from perf.space import Space

@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from toolkit import perf_table, screen
+from toolkit.commands import decorated
 from toolkit.perf_options import (
-    decorated,
     load_options,
     loads_of,
     settings_options,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit import perf_table, screen
+from toolkit.commands import decorated
 from toolkit.errors import ConfigError
 from toolkit.perf_options import (
-    decorated,
     load_options,
     loads_of,
     settings_options,

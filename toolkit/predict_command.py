@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from toolkit import screen
+from toolkit.commands import Decorator, decorated
 from toolkit.errors import ConfigError, InvalidInputError, ToolkitError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _PATIENCE = 0.5  # Seconds before a bar is shown.
 
 def predict_command(default_repository: Path) -> click.Command:
     """Return the command; ``default_repository`` is where its server is looked for."""
-    options: tuple[Callable[[Any], Any], ...] = (
+    options: tuple[Decorator, ...] = (
         click.argument("model"),
         click.option("--input", "given", required=True, help=_HELP["input"]),
         click.option("--output", help=_HELP["output"]),
@@ -55,10 +56,7 @@ def predict_command(default_repository: Path) -> click.Command:
                      default=default_repository, envvar="TOOLKIT_REPOSITORY", show_default=True,
                      help="The model repository."),
     )  # fmt: skip
-    command: Any = _predict
-    for option in reversed(options):
-        command = option(command)
-    made: click.Command = click.command("predict")(command)
+    made: click.Command = click.command("predict")(decorated(_predict, options))
     return made
 
 
