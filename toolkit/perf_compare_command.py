@@ -83,14 +83,7 @@ def _plan_options() -> tuple[Decorator, ...]:
 
 
 def _settings_options() -> tuple[Decorator, ...]:
-    return (
-        click.option("-p", "--measurement-interval", type=click.IntRange(50), default=1000,
-                     show_default=True, help="Milliseconds in a window; three are a measurement."),
-        click.option("--time-limit", type=click.FloatRange(1), default=120.0, show_default=True,
-                     help="Seconds for one measurement."),
-        click.option("--input-data", help="zero, random, or a file of rows."
-                     " [default: rows of the model's own proof]"),
-    )  # fmt: skip
+    return shared.window_options("Milliseconds in a window; three are a measurement.")
 
 
 def _compare(first: str, second: str, **flags: Any) -> None:

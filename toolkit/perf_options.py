@@ -115,9 +115,9 @@ def loads_of(flags: Mapping[str, Any], *otherwise: int) -> "tuple[Load, ...]":
 
 def settings_options() -> tuple[Decorator, ...]:
     """Return the options that say how to measure; ``settings_of`` reads them."""
+    window, *others = window_options("Milliseconds in one window.")
     return (
-        click.option("-p", "--measurement-interval", type=click.IntRange(50), default=1000,
-                     show_default=True, help="Milliseconds in one window."),
+        window,
         click.option("-s", "--stability-percentage", type=click.FloatRange(0, min_open=True),
                      default=10.0, show_default=True,
                      help="How far three windows may be apart and count as stable."),
@@ -125,6 +125,15 @@ def settings_options() -> tuple[Decorator, ...]:
                      help="Windows at most."),
         click.option("--percentile", type=click.IntRange(1, 99),
                      help="Judge stability by this percentile, not by the mean."),
+        *others,
+    )  # fmt: skip
+
+
+def window_options(window: str) -> tuple[Decorator, ...]:
+    """Return those that every measurement has; ``window`` is the help of the first."""
+    return (
+        click.option("-p", "--measurement-interval", type=click.IntRange(50), default=1000,
+                     show_default=True, help=window),
         click.option("--time-limit", type=click.FloatRange(1), default=120.0, show_default=True,
                      help="Seconds for one measurement."),
         click.option("--input-data", help="zero, random, or a file of rows."
