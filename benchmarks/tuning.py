@@ -30,7 +30,7 @@ from benchmarks.tuning_models import MODELS, write
 from perf import machine
 from perf import space as spaces
 from perf.analyzer import Settings
-from perf.candidates import Candidate
+from perf.candidates import AS_SERVED, Candidate
 from perf.goals import Goal
 from perf.journal import Header, Journal, Point, begin
 from perf.measurement import Load, Measurement
@@ -38,7 +38,7 @@ from perf.measuring import measure
 from perf.served import ServedModel
 from perf.target import Target, of_repository
 from perf.trials import Trials, sweep
-from perf.tuning import AS_SERVED, Search
+from perf.tuning import Search
 from toolkit.errors import ToolkitError
 
 _LOAD = Load(concurrency=32)

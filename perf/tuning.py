@@ -20,8 +20,6 @@ from perf.space import Space
 from perf.trials import Trials
 from toolkit.errors import MissingDependencyError
 
-__all__ = ["AS_SERVED", "Contender", "Outcome", "Search", "seeds"]
-
 _FINALISTS = 2
 _ROUNDS = 2
 _PATIENCE = 12

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit import screen
+from toolkit.commands import decorated
 from toolkit.errors import SampleError
 from toolkit.options import Names, read_axes, read_options_file
 from toolkit.spec import Road
@@ -97,9 +98,7 @@ _FLAGS = (
 
 def conversion_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a click command the flags of a conversion."""
-    for flag in reversed(_FLAGS):
-        command = flag(command)
-    return command
+    return decorated(command, _FLAGS)
 
 
 def conversion_options(path: Path, flags: Mapping[str, Any]) -> "ConversionOptions":
