@@ -80,7 +80,10 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with _served(Path(scratch), arguments.only) as home:
-                rows = [_compare(home, name, folder) for name in arguments.only]
+                rows = []
+                for name in arguments.only:
+                    rows.append(_compare(home, name, folder))
+                    _note(_line(rows[-1]))
         except KeyboardInterrupt:
             sys.exit(130)
         except ToolkitError as error:
@@ -239,14 +242,18 @@ def _report(rows: Sequence[Row]) -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for row in rows:
-        print(
-            f"| {row.model} | {row.grid} | {row.searched} ({row.searched / row.grid:.0%})"
-            f" | {row.best:,.0f} | {row.winner:,.0f} | **{row.share_of_best:.2f}**"
-            f" | {row.limit_ms:.1f} ms | {row.winner_p99_ms:.1f} ms | {row.as_written:,.0f}"
-            f" | {row.plain:,.0f} | **{row.times_plain:.2f}** |"
-        )
+        print(_line(row))
     for row in rows:
         print(f"- {row.model}: best of the grid {row.best_candidate}; tuner {row.winner_candidate}")
+
+
+def _line(row: Row) -> str:
+    return (
+        f"| {row.model} | {row.grid} | {row.searched} ({row.searched / row.grid:.0%})"
+        f" | {row.best:,.0f} | {row.winner:,.0f} | **{row.share_of_best:.2f}**"
+        f" | {row.limit_ms:.1f} ms | {row.winner_p99_ms:.1f} ms | {row.as_written:,.0f}"
+        f" | {row.plain:,.0f} | **{row.times_plain:.2f}** |"
+    )
 
 
 def _note(text: str) -> None:
