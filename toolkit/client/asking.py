@@ -131,7 +131,7 @@ class Asking:
             return (yield from self._predict(question, rows, signature, deadline))
         except (InvalidInputError, UnknownModelError):
             # Somebody may have loaded another form of the model since we last asked.
-            self._forget(question.model)
+            self.forget(question.model)
             if cached is None:
                 raise
             fresh = yield from self.signature(*key, deadline)
@@ -180,7 +180,7 @@ class Asking:
         try:
             yield from self.policy.ask(call, monotonic() + timeout)
         finally:
-            self._forget(call.model)
+            self.forget(call.model)
 
     def ask(self, call: Call[Answer], timeout: float) -> Steps[Answer]:
         """Ask anything else."""
@@ -240,7 +240,8 @@ class Asking:
             for piece in _pieces(tensors, signature.max_batch_size)
         ]
 
-    def _forget(self, model: str) -> None:
+    def forget(self, model: str) -> None:
+        """Ask anew what the model takes and gives when it is next needed."""
         for known in [key for key in tuple(self._known) if key[0] == model]:
             self._known.pop(known, None)
 

@@ -41,6 +41,13 @@ class Caller:
         """The server's URL, the first one's of several."""
         return self._policy.url
 
+    def forget(self, model: str) -> None:
+        """Ask anew what the model takes and gives when it is next needed.
+
+        For who knows that somebody else loaded it in another form.
+        """
+        self._asking.forget(model)
+
     def _question(  # noqa: PLR0913, PLR0917  each is a part of Triton's request
         self,
         model: str,

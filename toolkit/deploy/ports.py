@@ -27,6 +27,14 @@ def require_free(address: str, ports: tuple[int, int, int]) -> None:
         )
 
 
+def unused(address: str) -> tuple[int, int, int]:
+    """Return three ports of ``address`` that nobody listens on, for HTTP, gRPC and metrics."""
+    with socket.socket() as http, socket.socket() as grpc, socket.socket() as metrics:
+        for probe in (http, grpc, metrics):
+            probe.bind((address, 0))
+        return http.getsockname()[1], grpc.getsockname()[1], metrics.getsockname()[1]
+
+
 def _is_free(address: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
