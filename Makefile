@@ -19,7 +19,7 @@ help: ## Show this list.
 demo: $(VENV)/demo.done ## Train, convert, prove and deploy real models on the embedded Triton.
 	@$(BIN)/toolkit demo
 
-test: $(VENV)/all.done $(VENV)/browser.done ## Run the tests against the real embedded Triton.
+test: $(VENV)/all.done $(VENV)/browser.done $(VENV)/postgresql.done ## Run the tests against the real embedded Triton.
 	@$(BIN)/toolkit runtime install
 	@$(BIN)/python -m pytest
 
@@ -50,6 +50,16 @@ $(VENV)/browser.done: $(VENV)/all.done
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 		apt-get install -qq -y chromium fonts-dejavu-core >/dev/null; \
 	else $(BIN)/playwright install chromium; fi
+	@touch $@
+
+# Jobs are kept in a real PostgreSQL.
+$(VENV)/postgresql.done: $(VENV)/all.done
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { \
+	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		echo "installing PostgreSQL for the tests (once)"; apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y postgresql >/dev/null; \
+	else echo "error: the tests need PostgreSQL's server"; \
+		echo "  try: apt-get install postgresql"; exit 1; fi; }
 	@touch $@
 
 clean: ## Remove the virtual environment and what the demo made; keep your models.

@@ -1,11 +1,13 @@
 """What every stage shares: a private home for state, and real servers."""
 
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Error, sync_playwright
 
 from toolkit import runtime
 from toolkit.deploy import embedded
@@ -13,6 +15,8 @@ from toolkit.deploy.embedded import ServerOptions
 from toolkit.deploy.state import Server
 
 Serve = Callable[[Path], Server]
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,3 +55,22 @@ def serve(free_ports: Callable[[], tuple[int, int, int]]) -> Iterator[Serve]:
     yield start
     for repository in repositories:
         embedded.stop(repository)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, of the system or as ``playwright install chromium`` puts it.
+
+    For one module at a time: no other of asyncio's loops can run in this thread beside it.
+    """
+    path = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    with sync_playwright() as playwright:
+        try:
+            running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        except Error as error:
+            pytest.fail(
+                f"no browser: {error.message.splitlines()[0]}\n"
+                "  try: apt-get install chromium, or playwright install chromium"
+            )
+        yield running
+        running.close()

@@ -14,6 +14,7 @@ import click
 from toolkit import __version__, screen
 from toolkit.conversion_flags import conversion_flags, conversion_options
 from toolkit.errors import ServerNotRunningError, ToolkitError
+from toolkit.gateway_command import gateway_command
 from toolkit.loadtest_command import loadtest_command
 from toolkit.options import serving_config, serving_flags
 from toolkit.perf_command import perf_command
@@ -66,12 +67,28 @@ def _repository(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @toolkit.command()
-@click.argument("path", type=click.Path(readable=False, path_type=Path))
+@click.argument("path", required=False, type=click.Path(readable=False, path_type=Path))
+@click.option(
+    "--from-folder",
+    "folder",
+    type=click.Path(readable=False, path_type=Path),
+    help="In place of PATH: every model of a folder, as the YAML file beside it says.",
+)
 @conversion_flags
 @_repository
 @serving_flags
-def convert(path: Path, repository: Path, **flags: Any) -> None:
+def convert(path: Path | None, folder: Path | None, repository: Path, **flags: Any) -> None:
     """Turn a model file into a proven entry of the model repository."""
+    from toolkit import from_folder
+
+    from_folder.check_usage(path, folder, flags)
+    if path is not None:
+        _convert_file(path, repository, flags)
+    elif folder is not None and not from_folder.convert_folder(folder, repository, flags):
+        sys.exit(1)
+
+
+def _convert_file(path: Path, repository: Path, flags: dict[str, Any]) -> None:
     from converters import convert as convert_model
     from converters.table import ladder
     from toolkit.repository import write
@@ -148,6 +165,7 @@ def status(*, as_json: bool, repository: Path) -> None:
 toolkit.add_command(predict_command(_DEFAULT_REPOSITORY))
 toolkit.add_command(perf_command(_DEFAULT_REPOSITORY))
 toolkit.add_command(loadtest_command())
+toolkit.add_command(gateway_command(_DEFAULT_REPOSITORY))
 
 
 @toolkit.command()

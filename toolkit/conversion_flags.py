@@ -98,7 +98,8 @@ _FLAGS = (
 
 def conversion_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a click command the flags of a conversion."""
-    return decorated(command, _FLAGS)
+    made: Callable[..., Any] = decorated(command, _FLAGS)
+    return made
 
 
 def conversion_options(path: Path, flags: Mapping[str, Any]) -> "ConversionOptions":

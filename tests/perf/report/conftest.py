@@ -1,13 +1,12 @@
 """A real headless browser without a network, and what it saw of a page."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Dialog, Error, Page, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page
 
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -40,24 +39,7 @@ class Opened:
 Open = Callable[..., AbstractContextManager[Opened]]
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium, of the system or as ``playwright install chromium`` puts it."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
-    with sync_playwright() as playwright:
-        try:
-            running = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        except Error as error:
-            pytest.fail(
-                f"no browser: {error.message.splitlines()[0]}\n"
-                "  try: apt-get install chromium, or playwright install chromium"
-            )
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def opened(browser: Browser) -> Open:
     """Open a file in a fresh, offline context, and wait until its charts are drawn."""
 

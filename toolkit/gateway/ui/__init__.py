@@ -1,0 +1,1 @@
+"""The gateway's own web page: what is served, what goes on, and a form to call a model."""
