@@ -19,6 +19,7 @@ from toolkit.artifact import Artifact, ParityReport, WarmupInput
 from toolkit.cli import toolkit
 from toolkit.client import ClientOptions
 from toolkit.errors import RequestError
+from toolkit.gateway.settings import Settings, variables
 from toolkit.options import serving_config
 from toolkit.spec import DType, ModelSpec, Road, ServingConfig, TensorSpec
 
@@ -64,6 +65,14 @@ def client_options_table() -> str:
     )
 
 
+def settings_table() -> str:
+    rows = [("variable", "default", "meaning")]
+    for name, field in Settings.model_fields.items():
+        names = "`, `".join(variables(name))
+        rows.append((f"`{names}`", _shown(field.default), str(field.description)))
+    return table(*rows)
+
+
 def roads_table() -> str:
     names = {road: road.value.upper() for road in (Road.ONNX, Road.FIL)}
     names |= {Road.TORCHSCRIPT: "TorchScript", Road.PYTHON: "Python"}
@@ -102,6 +111,7 @@ def releases_table() -> str:
         ("options.md", "options", options_table),
         ("client.md", "errors", errors_table),
         ("client.md", "client-options", client_options_table),
+        ("gateway.md", "settings", settings_table),
         ("convert.md", "roads", roads_table),
         ("convert.md", "releases", releases_table),
         ("exact.md", "classes", classes_table),
