@@ -9,6 +9,7 @@ import click
 
 from toolkit import screen
 from toolkit.commands import Decorator, decorated
+from toolkit.deploy import ports
 from toolkit.errors import ConfigError, MissingDependencyError
 
 _VARIABLES: Mapping[str, str] = {
@@ -26,6 +27,7 @@ _VARIABLES: Mapping[str, str] = {
 }
 """Each flag is a variable of the environment, so that every process of the gateway reads it."""
 
+_OTHER_PORT = 8005  # 8000 is Triton's own too
 _FILE = click.Path(path_type=Path)
 
 
@@ -81,6 +83,11 @@ def _gateway(workers: int, **flags: Any) -> None:
             "a certificate and its private key go together",
             hint="--ssl-certfile CERT --ssl-keyfile KEY",
         )
+    ports.require_one_free(
+        settings.api_host, settings.api_port, f"toolkit gateway --port {_OTHER_PORT}"
+    )
+    scheme = "https" if settings.ssl_certfile else "http"
+    screen.note(f"the gateway: {scheme}://localhost:{settings.api_port}/ui (Ctrl-C ends it)")
     if settings.api_host == "0.0.0.0" and not settings.require_api_key:  # noqa: S104
         screen.note("anyone who reaches this machine may ask: set REQUIRE_API_KEY and API_KEYS")
     uvicorn.run(

@@ -4,7 +4,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,11 @@ def triton(serve: Callable[[Path], Server], models_folder: Path) -> Server:
     return server
 
 
+def _run(server: uvicorn.Server) -> None:
+    with suppress(SystemExit):  # what uvicorn ends with when the application does not start
+        server.run()
+
+
 @contextmanager
 def running(app: Any) -> Iterator[httpx.Client]:
     """Serve an application on a free port; give a client of it."""
@@ -47,7 +52,7 @@ def running(app: Any) -> Iterator[httpx.Client]:
         app, port=0, loop="uvloop", http="httptools", log_level="warning", lifespan="on"
     )
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
+    thread = threading.Thread(target=_run, args=(server,))
     thread.start()
     try:
         while not server.started and thread.is_alive():

@@ -27,6 +27,13 @@ def require_free(address: str, ports: tuple[int, int, int]) -> None:
         )
 
 
+def require_one_free(address: str, port: int, hint: str) -> None:
+    """Raise ``PortInUseError`` that says who has ``port``, with the caller's ``hint``."""
+    if not _is_free(address, port):
+        owner = _owners([port]).get(port, "")
+        raise PortInUseError(f"port {port}{owner} on {address} already in use", hint=hint)
+
+
 def unused(address: str) -> tuple[int, int, int]:
     """Return three ports of ``address`` that nobody listens on, for HTTP, gRPC and metrics."""
     with socket.socket() as http, socket.socket() as grpc, socket.socket() as metrics:

@@ -20,7 +20,7 @@ from toolkit.gateway.front import Front
 from toolkit.gateway.jobs import routes as jobs_routes
 from toolkit.gateway.jobs.routes import JobsApi
 from toolkit.gateway.models_api import response
-from toolkit.gateway.replies import refused
+from toolkit.gateway.replies import refused, told
 from toolkit.gateway.service import Gateway
 from toolkit.gateway.settings import Settings
 from toolkit.gateway.ui import routes as ui_routes
@@ -41,6 +41,7 @@ class GatewayApp(FastAPI):
             lifespan=_lifespan,
         )
         self.gateway = Gateway(settings)
+        self.failure: ToolkitError | None = None
         inner: Any = super().__call__
         self._front = Front(self.gateway, inner)
         self.add_middleware(GZipMiddleware, minimum_size=1000)
@@ -52,7 +53,7 @@ class GatewayApp(FastAPI):
             allow_headers=["*"],
         )
         for kind in (Refused, ToolkitError):
-            self.add_exception_handler(kind, _told)
+            self.add_exception_handler(kind, _refused)
         self.add_exception_handler(RequestValidationError, _unfit)
         gateway = self.gateway
         view = View(gateway.engine, gateway.check)
@@ -94,13 +95,29 @@ class GatewayApp(FastAPI):
         """Answer a request; the start and the end of the application go to FastAPI."""
         if scope["type"] == "http":
             await self._front(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
+            return
+
+        async def plainly(message: Any) -> None:
+            # Not the traceback of what is no fault of the program.
+            if message["type"] == "lifespan.startup.failed" and self.failure is not None:
+                message = {**message, "message": f"the gateway does not start: {self.failure_line}"}
+            await send(message)
+
+        await super().__call__(scope, receive, plainly)
+
+    @property
+    def failure_line(self) -> str:
+        """Why it did not start, and what to do."""
+        return told(self.failure) if self.failure is not None else ""
 
 
 @asynccontextmanager
 async def _lifespan(app: Any) -> AsyncIterator[None]:
-    await app.gateway.open()
+    try:
+        await app.gateway.open()
+    except ToolkitError as error:
+        app.failure = error
+        raise
     try:
         yield
     finally:
@@ -122,6 +139,6 @@ async def _unfit(request: Request, error: Exception) -> Response:
     return Response(json.dumps({"detail": faults}), 422, media_type="application/json")
 
 
-async def _told(request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     request.scope["asked"].error = str(error)
     return response(refused(error))

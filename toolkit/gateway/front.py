@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.errors import ToolkitError
 from toolkit.gateway import guard, passing, routes_models, spans, v2_http
 from toolkit.gateway.exchange import Asked, Headers, Refused, Reply
-from toolkit.gateway.replies import refused
+from toolkit.gateway.replies import json_reply, refused
 
 if TYPE_CHECKING:
     from toolkit.gateway.service import Gateway
@@ -137,6 +137,10 @@ class Front:
             await send(message)
 
         scope["asked"] = asked
+        if not _is_text(asked.body):  # FastAPI tells that with a status of its own
+            fault = {"type": "json_invalid", "loc": ["body"], "msg": "the body is not UTF-8"}
+            await _send(send, json_reply({"detail": [fault]}, 422), asked)
+            return 422, 0
         if asked.body:
             # Every body is JSON here, whatever "curl -d" calls it.
             kept = [pair for pair in scope["headers"] if pair[0] != b"content-type"]
@@ -147,6 +151,14 @@ class Front:
 
 def _common(asked: Asked) -> Headers:
     return ((b"x-request-id", asked.request_id.encode()), *guard.SECURE_HEADERS)
+
+
+def _is_text(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _gzip(body: bytes) -> bytes:

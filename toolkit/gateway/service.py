@@ -45,6 +45,11 @@ _log = logging.getLogger(__name__)
 
 _MOST_CONVERTED = 1000
 _LIST_SECONDS = 5.0
+_OF_THE_ENGINE = frozenset(
+    {"/models/load", "/models", "/config", "/restart", "/cache/clear", "/predict/async"}
+)
+"""What a key for some models may only do while the engine's model is one of them."""
+
 _GRACE_SECONDS = 5.0
 _OK = 200
 STATE = "/ui/state"
@@ -147,15 +152,12 @@ class Gateway:
     async def open(self) -> None:
         """Find or start the Triton. Raises ``ToolkitError``s."""
         await self.upstream.open()
+        try:
+            await self._open_roads()
+        except BaseException:
+            await self.upstream.close()
+            raise
         settings = self.settings
-        self.v2 = V2Http(
-            self.upstream.http_url,
-            token=self.upstream.token,
-            connections=512,
-            max_depth=settings.max_json_depth,
-            largest_bytes=settings.max_body_bytes,
-        )
-        await self._open_grpc()
         asked = "default_compile_model" in settings.model_fields_set
         starting = self.engine.start(
             settings.default_model_path,
@@ -189,8 +191,13 @@ class Gateway:
     def authorise(self, asked: Asked) -> None:
         """Look at the caller's key, and hold the key to its own rate. Raises ``Refused``."""
         key = asked.key = self.keys.identify(asked.headers)
-        if key is not None and key.rate is not None:
+        if key is None:
+            return
+        if key.rate is not None:
             self.rates.check(key.id, key.rate)
+        if key.models and (asked.path in _OF_THE_ENGINE or asked.path.startswith("/jobs")):
+            model = self.engine.current
+            key.check_model(model.name if model is not None else "")
 
     def admit(self, asked: Asked) -> None:
         """Hold the caller to the models of its key and to its rate. Raises ``Refused``."""
@@ -230,8 +237,16 @@ class Gateway:
             self.breaker.forget(model)
         _log.info("model %s is served in another form", model)
 
-    async def _open_grpc(self) -> None:
+    async def _open_roads(self) -> None:
+        """Open what passes the V2 protocol through. Raises ``ToolkitError``s."""
         settings, url = self.settings, self.upstream.grpc_url
+        self.v2 = V2Http(
+            self.upstream.http_url,
+            token=self.upstream.token,
+            connections=512,
+            max_depth=settings.max_json_depth,
+            largest_bytes=settings.max_body_bytes,
+        )
         if settings.grpc_port is None:
             return
         if url is None:
