@@ -59,7 +59,7 @@ def main() -> None:
             direct = stack.enter_context(triton(folder))
             services = [
                 direct,
-                *stack.enter_context(_gateway(direct)),
+                *stack.enter_context(_gateway(direct, folder)),
                 *stack.enter_context(fastapi(model)),
             ]
             for service in services:
@@ -82,13 +82,17 @@ def _arguments() -> argparse.Namespace:
 
 
 @contextmanager
-def _gateway(direct: Service) -> Iterator[list[Service]]:
+def _gateway(direct: Service, folder: Path) -> Iterator[list[Service]]:
     """Serve with one gateway process before the Triton that ``direct`` asks."""
     note("starting the gateway")
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
+    logs = folder / "logs"
+    logs.mkdir()
     variables = {**os.environ, "ENGINE_ENABLE_CACHE": "0", "API_HOST": "127.0.0.1"}
-    command = [sys.executable, "-m", "toolkit.cli", "gateway", "--port", str(port)]
+    variables["LOG_DIRECTORY"] = str(logs)
+    program = str(Path(sys.executable).with_name("toolkit"))
+    command = [program, "gateway", "--port", str(port)]
     command += ["--triton-url", direct.url.partition("/v2/")[0]]
     process = subprocess.Popen(command, env=variables, start_new_session=True)
     try:

@@ -187,7 +187,7 @@ def wait_until_answers(url: str, process: subprocess.Popen[bytes]) -> None:
         with suppress(urllib.error.URLError), urllib.request.urlopen(url, timeout=5):
             return
         time.sleep(0.05)
-    fail("the FastAPI service did not start", "look at what it printed above")
+    fail(f"nothing answers at {url}", "look at what it printed above")
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
