@@ -66,9 +66,9 @@ class Models:
             known.name == model and known.version == version for known in self._known.values()
         )
 
-    def seen(self, model: str) -> Known | None:
+    def seen(self, model: str, version: str | None = None) -> Known | None:
         """Return what is known of a model without asking."""
-        return self._known.get((model, None))
+        return self._known.get((model, version))
 
     def forget(self, model: str) -> None:
         """Ask again when the model is next needed."""

@@ -1,8 +1,11 @@
 """One prediction, whichever road it came by: from arrays to arrays."""
 
+import asyncio
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from toolkit.gateway import caches
 from toolkit.gateway.features import Tensors, row_count
@@ -67,14 +70,30 @@ async def _asked(  # noqa: PLR0913, PLR0917  as predict
     signature = known.signature
     most = signature.max_batch_size
     rows = row_count(tensors, signature)
-    if most and rows < most:
-        group = Group(known.name, version, priority, timeout, _form(tensors, known))
+    if not most:
+        group = Group(known.name, version, priority, timeout, None)
+        began = monotonic()
+        outputs, answered = await gateway.infer(group, tensors, timeout)
+        return Answer(outputs, answered, monotonic() - began)
+    group = Group(known.name, version, priority, timeout, _form(tensors, known))
+    if rows <= most:
         found = await gateway.joiner.ask(group, tensors, rows, most)
         return Answer(found.outputs, found.version, found.seconds)
-    group = Group(known.name, version, priority, timeout, None)
-    began = monotonic()
-    outputs, answered = await gateway.infer(group, tensors, timeout)
-    return Answer(outputs, answered, monotonic() - began)
+    parts = [
+        {name: array[start : start + most] for name, array in tensors.items()}
+        for start in range(0, rows, most)
+    ]
+    answers = await asyncio.gather(
+        *(gateway.joiner.ask(group, part, row_count(part, signature), most) for part in parts)
+    )
+    return Answer(
+        {
+            name: np.concatenate([answer.outputs[name] for answer in answers])
+            for name in answers[0].outputs
+        },
+        answers[0].version,
+        sum(answer.seconds for answer in answers),
+    )
 
 
 def _form(tensors: Tensors, known: "Known") -> Any:

@@ -10,13 +10,20 @@ from typing import Any
 
 import platformdirs
 
-from toolkit.client.transport import IndexedModel
+from toolkit.client.transport import IndexedModel, InferRequest
 from toolkit.deploy import state
-from toolkit.errors import ConfigError, RequestError, ToolkitError
+from toolkit.errors import (
+    ConfigError,
+    InvalidInputError,
+    RequestError,
+    ToolkitError,
+    UnknownModelError,
+)
 from toolkit.gateway import features, passing, predicting
 from toolkit.gateway.access_log import AccessLog
 from toolkit.gateway.breaker import Breaker, counts
 from toolkit.gateway.caches import Cache
+from toolkit.gateway.calling import Calls
 from toolkit.gateway.engine.live_config import Config
 from toolkit.gateway.engine.state import Engine
 from toolkit.gateway.engine.surroundings import Surroundings, Told
@@ -51,6 +58,7 @@ _OF_THE_ENGINE = frozenset(
 """What a key for some models may only do while the engine's model is one of them."""
 
 _GRACE_SECONDS = 5.0
+_LEAST_SECONDS = 0.001
 _OK = 200
 STATE = "/ui/state"
 LIMITED = frozenset({"predict_batched"})
@@ -121,6 +129,7 @@ class Gateway:
             available=lambda: self.upstream.client.is_ready(timeout=2.0),
         )
         self.v2: V2Http
+        self.calls: Calls
         self._grpc: V2Grpc | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.metrics = Metrics(self.models.knows)
@@ -185,6 +194,7 @@ class Gateway:
         if self._grpc is not None:
             await self._grpc.stop(_GRACE_SECONDS)
         await self.v2.close()
+        await self.calls.close()
         await self.upstream.close()
         self.log.close()
 
@@ -211,22 +221,24 @@ class Gateway:
         breaker = self.breaker
         if breaker is not None:
             breaker.before(group.model)
-        rows = next(iter(tensors.values())) if len(tensors) == 1 else tensors
+        models = self.models
+        known = models.seen(group.model, group.version)
+        if known is None:
+            known = await models.get(group.model, group.version)
+        call = InferRequest(group.model, tensors, group.version, (), None, group.priority)
         try:
-            answer = await self.upstream.client.predict(
-                group.model,
-                rows,
-                version=group.version,
-                timeout=max(seconds, 0.001),
-                priority=group.priority,
-            )
+            found = await self.calls.infer(call, known.signature, max(seconds, _LEAST_SECONDS))
         except RequestError as error:
+            if isinstance(error, UnknownModelError):
+                models.forget(group.model)
+            elif isinstance(error, InvalidInputError):
+                known.asked = 0.0  # somebody may have loaded it in another form
             if breaker is not None and counts(error):
                 breaker.failure(group.model)
             raise
         if breaker is not None:
             breaker.success(group.model)
-        return answer.outputs, answer.version
+        return found
 
     def changed(self, model: str) -> None:
         """Forget what was kept of a model that is served in another form, or no more."""
@@ -240,6 +252,7 @@ class Gateway:
     async def _open_roads(self) -> None:
         """Open what passes the V2 protocol through. Raises ``ToolkitError``s."""
         settings, url = self.settings, self.upstream.grpc_url
+        self.calls = Calls(self.upstream.http_url)
         self.v2 = V2Http(
             self.upstream.http_url,
             token=self.upstream.token,
