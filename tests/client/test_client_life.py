@@ -147,7 +147,7 @@ def test_many_threads_that_hedge_do_not_wait_for_each_other() -> None:
     def ask() -> None:
         started = time.monotonic()
         with pytest.raises(DeadlineExceededError):
-            driver.run(policy.ask(INFER, started + 0.5))
+            driver.run(policy.ask(INFER, started + 2))
         took.append(time.monotonic() - started)
 
     threads = [threading.Thread(target=ask) for _ in range(80)]
@@ -156,7 +156,7 @@ def test_many_threads_that_hedge_do_not_wait_for_each_other() -> None:
     for thread in threads:
         thread.join()
     assert len(took) == 80
-    assert max(took) < 0.95
+    assert max(took) < 3.5  # one that waits for another has ended after 4
 
 
 def test_workers_end_when_there_is_nothing_to_do() -> None:
