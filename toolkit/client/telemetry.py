@@ -48,8 +48,8 @@ def in_use() -> bool:
     return "opentelemetry.trace" in sys.modules
 
 
-def start(operation: str, model: str | None, url: str) -> "Span | None":
-    """Return the span of one call, a child of the caller's; None where nobody records any.
+def recording() -> Any:
+    """Return the program's tracer provider; None where nobody records spans.
 
     OpenTelemetry is never imported here: a program that has set a tracer provider has
     imported it already.
@@ -58,8 +58,17 @@ def start(operation: str, model: str | None, url: str) -> "Span | None":
     if trace is None:
         return None
     provider = trace.get_tracer_provider()
-    if isinstance(provider, (trace.ProxyTracerProvider, trace.NoOpTracerProvider)):
+    nobody = isinstance(provider, (trace.ProxyTracerProvider, trace.NoOpTracerProvider))
+    return None if nobody else provider
+
+
+def start(operation: str, model: str | None, url: str) -> "Span | None":
+    """Return the span of one call, a child of the caller's; None where nobody records any."""
+    provider = recording()
+    if provider is None:
         return None
+    from opentelemetry import trace
+
     span: Span = provider.get_tracer("toolkit.client").start_span(
         f"{operation} {model}" if model else operation,
         kind=trace.SpanKind.CLIENT,

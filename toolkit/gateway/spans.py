@@ -7,6 +7,7 @@ A program records spans if it set OpenTelemetry's tracer provider before: run un
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from toolkit.client import telemetry
 from toolkit.gateway.exchange import Asked, Headers
 
 if TYPE_CHECKING:
@@ -31,13 +32,10 @@ def begin(asked: Asked) -> Served | None:
     It belongs to the trace of the request's ``traceparent`` (or whatever else the program
     reads), and calls to Triton made in this task or in tasks it starts belong to it.
     """
-    trace = sys.modules.get("opentelemetry.trace")
-    if trace is None:
+    provider = telemetry.recording()
+    if provider is None:
         return None
-    provider = trace.get_tracer_provider()
-    if isinstance(provider, (trace.ProxyTracerProvider, trace.NoOpTracerProvider)):
-        return None
-    from opentelemetry import context, propagate
+    from opentelemetry import context, propagate, trace
 
     told = {
         name.decode("latin-1"): value.decode("latin-1") for name, value in asked.headers.items()
