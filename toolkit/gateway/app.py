@@ -19,7 +19,7 @@ from toolkit.gateway.exchange import Asked, Refused
 from toolkit.gateway.front import Front
 from toolkit.gateway.jobs import routes as jobs_routes
 from toolkit.gateway.jobs.routes import JobsApi
-from toolkit.gateway.models_api import response
+from toolkit.gateway.published import response
 from toolkit.gateway.replies import refused, told
 from toolkit.gateway.service import Gateway
 from toolkit.gateway.settings import Settings

@@ -7,7 +7,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
 from toolkit.gateway import routes_models
-from toolkit.gateway.exchange import Reply
+from toolkit.gateway.published import Detail, response
 from toolkit.gateway.replies import json_reply
 
 if TYPE_CHECKING:
@@ -32,12 +32,6 @@ class Predictions(BaseModel):
     outputs: dict[str, list[Any]] | None = Field(
         None, description="The outputs beside the first, by their names."
     )
-
-
-class Detail(BaseModel):
-    """Why something was not done."""
-
-    detail: str
 
 
 class Available(BaseModel):
@@ -100,9 +94,3 @@ def router(gateway: "Gateway") -> APIRouter:
         return HTMLResponse(routes_models.page(models))
 
     return routes
-
-
-def response(reply: Reply) -> Response:
-    """Return a reply as FastAPI sends it."""
-    headers = {name.decode(): value.decode() for name, value in reply.headers}
-    return Response(reply.body, reply.status, headers, reply.media.decode())

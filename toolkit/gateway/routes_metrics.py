@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from toolkit.gateway.caches import Cache
 from toolkit.gateway.metrics import Metrics
-from toolkit.gateway.models_api import Detail, response
+from toolkit.gateway.published import Detail, response
 from toolkit.gateway.replies import json_reply
 
 RESULT, FEATURE = "result", "feature"

@@ -15,6 +15,7 @@ from toolkit.gateway.engine.loading import Wanted
 from toolkit.gateway.engine.state import SERVING, Engine
 from toolkit.gateway.exchange import Refused
 from toolkit.gateway.folders import inside
+from toolkit.gateway.published import Detail, response
 from toolkit.gateway.replies import json_reply
 from toolkit.gateway.replies import told as in_words
 
@@ -38,7 +39,7 @@ _WHY = {
 def _told(*statuses: int) -> dict[int | str, dict[str, Any]]:
     always = (401, 403, 413, 429)
     return {
-        status: {"model": schema.Detail, "description": _WHY.get(status, "Refused.")}
+        status: {"model": Detail, "description": _WHY.get(status, "Refused.")}
         for status in sorted({*always, *statuses})
     }
 
@@ -234,4 +235,4 @@ def _refusal(what: str, error: ToolkitError) -> Exception:
 
 
 def _json(content: Mapping[str, Any]) -> Response:
-    return Response(json_reply(content).body, media_type="application/json")
+    return response(json_reply(content))

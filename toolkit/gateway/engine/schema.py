@@ -22,12 +22,6 @@ class _Shown(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
 
-class Detail(_Shown):
-    """Why something was not done."""
-
-    detail: str = Field(examples=["No model loaded"])
-
-
 class ModelLoadRequest(_Shown):
     """A model file to serve."""
 

@@ -28,6 +28,7 @@ from toolkit.gateway.jobs.schema import (
     NewJob,
 )
 from toolkit.gateway.jobs.store import JobStore
+from toolkit.gateway.published import Detail
 from toolkit.gateway.replies import told
 
 _YEAR_MILLISECONDS = 31_536_000_000
@@ -140,12 +141,6 @@ class JobList(BaseModel):
     jobs: list[JobLine]
     total_count: int
     timestamp: str
-
-
-class Detail(BaseModel):
-    """Why something was not done."""
-
-    detail: str
 
 
 _Responses = dict[int | str, dict[str, Any]]

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from toolkit.errors import UnknownModelError
 from toolkit.gateway import examples, guard
 from toolkit.gateway.exchange import Asked, Refused, Reply
-from toolkit.gateway.models_api import response
+from toolkit.gateway.published import response
 from toolkit.gateway.replies import json_reply
 from toolkit.gateway.ui.live import Sees
 from toolkit.gateway.ui.state import View
